@@ -1,0 +1,2 @@
+//! The `pagevault` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The workload program.
+fn main() {}
