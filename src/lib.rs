@@ -17,6 +17,7 @@ pub mod codec;
 pub mod crypto;
 pub mod error;
 pub mod format;
+pub mod ids;
 pub mod monitor;
 pub mod operations;
 pub mod page_source;
