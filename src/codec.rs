@@ -1,1 +1,236 @@
-//! codec
+//! Encoding of chunks: as is, zstd, or zstd with the base as prefix (docs/format.md, section 6.1).
+//!
+//! What an encoder wrote is decoded and compared before it is trusted: a fault of compressor or memory must
+//! not be found when a restore needs the chunk.
+
+use zstd::zstd_safe::{CCtx, DCtx};
+
+use crate::format::directory::Encoding;
+use crate::ids::ChunkId;
+
+/// zstd's level unless the user asks for another.
+pub const DEFAULT_LEVEL: i32 = 3;
+
+/// A delta is kept only if it is smaller than this share of the chunk's own compressed size (numerator,
+/// denominator): beyond it the chunk becomes the new full version.
+const DELTA_SHARE: (usize, usize) = (1, 2);
+
+/// A base a chunk may be encoded against.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// The base's id.
+    pub id: ChunkId,
+    /// The base's plaintext.
+    pub plain: &'a [u8],
+    /// Reads that the base itself needs beyond one.
+    pub depth: u8,
+}
+
+/// Encodes chunks; holds the compressor's memory for reuse. One per thread.
+pub struct Encoder {
+    compressor: CCtx<'static>,
+    decoder: Decoder,
+    level: i32,
+    scratch: Vec<u8>,
+    check: Vec<u8>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoder(level {})", self.level)
+    }
+}
+
+impl Encoder {
+    /// An encoder for zstd `level`.
+    #[must_use]
+    pub fn new(level: i32) -> Self {
+        Self {
+            compressor: CCtx::create(),
+            decoder: Decoder::new(),
+            level,
+            scratch: Vec::new(),
+            check: Vec::new(),
+        }
+    }
+
+    /// Encodes `plain` into `output` in the smallest form at hand; `base` is tried if given.
+    pub fn encode(&mut self, plain: &[u8], base: Option<Base<'_>>, output: &mut Vec<u8>) -> Encoding {
+        let full = self.encode_full(plain, output);
+        let Some(base) = base.filter(|base| base.depth < crate::format::limits::DEPTH) else { return full };
+        let limit = output.len() * DELTA_SHARE.0 / DELTA_SHARE.1;
+        if self.compress(plain, Some(base.plain)) && self.scratch.len() < limit && self.is_right(plain, Some(base.plain)) {
+            std::mem::swap(output, &mut self.scratch);
+            return Encoding::Delta { base: base.id, depth: base.depth + 1 };
+        }
+        full
+    }
+
+    fn encode_full(&mut self, plain: &[u8], output: &mut Vec<u8>) -> Encoding {
+        if self.compress(plain, None) && self.scratch.len() < plain.len() && self.is_right(plain, None) {
+            std::mem::swap(output, &mut self.scratch);
+            return Encoding::Zstd;
+        }
+        output.clear();
+        output.extend_from_slice(plain);
+        Encoding::Plain
+    }
+
+    /// Compresses into `scratch`; `false` if zstd fails, which leaves the chunk as it is.
+    fn compress(&mut self, plain: &[u8], prefix: Option<&[u8]>) -> bool {
+        self.scratch.clear();
+        self.scratch.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        match prefix {
+            None => self.compressor.compress(&mut self.scratch, plain, self.level),
+            Some(prefix) => self.compressor.compress_using_dict(&mut self.scratch, plain, prefix, self.level),
+        }
+        .is_ok()
+    }
+
+    fn is_right(&mut self, plain: &[u8], prefix: Option<&[u8]>) -> bool {
+        self.decoder.decompress(&self.scratch, prefix, plain.len(), &mut self.check) && self.check == plain
+    }
+}
+
+/// Decodes chunks; holds the decompressor's memory for reuse. One per thread.
+pub struct Decoder {
+    decompressor: DCtx<'static>,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decoder")
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { decompressor: DCtx::create() }
+    }
+
+    /// Decodes a chunk of `plain_len` bytes into `output`; `base` is the base's plaintext for a delta. `false` if
+    /// the bytes are not an encoding of that many bytes.
+    #[must_use]
+    pub fn decode(
+        &mut self,
+        encoding: Encoding,
+        encoded: &[u8],
+        base: Option<&[u8]>,
+        plain_len: usize,
+        output: &mut Vec<u8>,
+    ) -> bool {
+        match encoding {
+            Encoding::Plain => {
+                output.clear();
+                output.extend_from_slice(encoded);
+                output.len() == plain_len
+            }
+            Encoding::Zstd => self.decompress(encoded, None, plain_len, output),
+            Encoding::Delta { .. } => base.is_some() && self.decompress(encoded, base, plain_len, output),
+        }
+    }
+
+    fn decompress(&mut self, frame: &[u8], prefix: Option<&[u8]>, plain_len: usize, output: &mut Vec<u8>) -> bool {
+        output.clear();
+        output.reserve_exact(plain_len);
+        let result = match prefix {
+            None => self.decompressor.decompress(output, frame),
+            Some(prefix) => self.decompressor.decompress_using_dict(output, frame, prefix),
+        };
+        result.is_ok() && output.len() == plain_len
+    }
+}
+
+/// A body as one zstd frame, if that is smaller.
+#[must_use]
+pub fn compress_body(plain: &[u8]) -> Option<Vec<u8>> {
+    let mut frame = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
+    zstd::zstd_safe::compress(&mut frame, plain, DEFAULT_LEVEL).ok()?;
+    (frame.len() < plain.len()).then_some(frame)
+}
+
+/// A body of exactly `plain_len` bytes from its zstd frame.
+#[must_use]
+pub fn decompress_body(frame: &[u8], plain_len: usize) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    Decoder::new().decompress(frame, None, plain_len, &mut plain).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        std::iter::repeat_with(|| format!("word{} ", next() % 3000)).flat_map(String::into_bytes).take(len).collect()
+    }
+
+    #[test]
+    fn a_small_change_makes_a_small_delta() {
+        let old = text(1, 65_536);
+        let mut new = old.clone();
+        new[30_000..30_100].fill(b'!');
+        let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+        let mut encoded = Vec::new();
+        let encoding = Encoder::new(3).encode(&new, Some(base), &mut encoded);
+        assert_eq!(encoding, Encoding::Delta { base: ChunkId([1; 16]), depth: 1 });
+        assert!(encoded.len() < 100, "{} bytes", encoded.len());
+        let mut decoded = Vec::new();
+        assert!(Decoder::new().decode(encoding, &encoded, Some(&old), new.len(), &mut decoded));
+        assert_eq!(decoded, new);
+        assert!(!Decoder::new().decode(encoding, &encoded, None, new.len(), &mut decoded));
+        assert!(!Decoder::new().decode(encoding, &encoded, Some(&old), new.len() - 1, &mut decoded));
+    }
+
+    #[test]
+    fn an_unrelated_base_is_not_used() {
+        let (old, new) = (text(1, 65_536), text(2, 65_536));
+        let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+        assert_eq!(Encoder::new(3).encode(&new, Some(base), &mut Vec::new()), Encoding::Zstd);
+    }
+
+    #[test]
+    fn a_base_that_looks_like_a_trained_dictionary_does_no_harm() {
+        let mut old = text(1, 65_536);
+        old[..4].copy_from_slice(&0xEC30_A437u32.to_le_bytes());
+        let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+        let mut encoded = Vec::new();
+        let encoding = Encoder::new(3).encode(&old, Some(base), &mut encoded);
+        let mut decoded = Vec::new();
+        assert!(Decoder::new().decode(encoding, &encoded, Some(&old), old.len(), &mut decoded));
+        assert_eq!(decoded, old);
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_go_both_ways(
+            old in proptest::collection::vec(0u8..4, 0..3000),
+            new in proptest::collection::vec(0u8..4, 0..3000),
+        ) {
+            let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+            let mut encoded = Vec::new();
+            let encoding = Encoder::new(1).encode(&new, Some(base), &mut encoded);
+            let mut decoded = Vec::new();
+            prop_assert!(Decoder::new().decode(encoding, &encoded, Some(&old), new.len(), &mut decoded));
+            prop_assert_eq!(decoded, new);
+        }
+
+        #[test]
+        fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..300), len in 0usize..70_000) {
+            let _ = Decoder::new().decode(Encoding::Zstd, &bytes, None, len, &mut Vec::new());
+        }
+    }
+}

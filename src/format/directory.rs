@@ -139,6 +139,12 @@ impl Directory {
         Ok(directory)
     }
 
+    /// The kind of pack.
+    #[must_use]
+    pub const fn kind(&self) -> ObjectKind {
+        self.kind
+    }
+
     /// The records, in order.
     #[must_use]
     pub fn records(&self) -> &[Record] {

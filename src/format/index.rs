@@ -1,7 +1,7 @@
 //! The index (section 7): directories of packs, so that chunks are found without touching packs.
 
 use super::directory::Directory;
-use super::envelope::{HEADER_LEN, ObjectKind};
+use super::envelope::Header;
 use super::fields::{FieldWriter, Fields};
 use super::{FormatError, limits, within};
 use crate::ids::ObjectName;
@@ -11,25 +11,30 @@ use crate::ids::ObjectName;
 pub struct PackEntry {
     /// The pack's name.
     pub name: ObjectName,
-    /// [`ObjectKind::PagePack`] or [`ObjectKind::MetadataPack`].
-    pub kind: ObjectKind,
-    /// Key epoch in the pack's header.
-    pub epoch: u32,
     /// Bytes of the whole object.
     pub object_len: u64,
-    /// Bytes of its header with extension: where the first record begins.
-    pub header_len: u32,
+    /// The pack's header with extension, so that its keys are known before it is touched; the first record
+    /// begins after it.
+    pub header: Vec<u8>,
     /// Its records.
     pub directory: Directory,
 }
 
 impl PackEntry {
+    /// The decoded header.
+    ///
+    /// # Errors
+    /// Never for an entry of a decoded index.
+    pub fn decoded_header(&self) -> Result<Header, FormatError> {
+        let (header, len) = Header::decode(&self.header)?;
+        if len == self.header.len() { Ok(header) } else { Err(FormatError::Length("header")) }
+    }
+
     fn validate(&self) -> Result<(), FormatError> {
-        let start = u64::from(self.header_len);
-        if start < HEADER_LEN as u64
-            || self.epoch == 0
+        let kind = self.decoded_header()?.kind;
+        if kind != self.directory.kind()
             || self.object_len > limits::OBJECT
-            || start + self.directory.stored_len() > self.object_len
+            || self.header.len() as u64 + self.directory.stored_len() > self.object_len
         {
             return Err(FormatError::Invalid("pack entry of an index"));
         }
@@ -46,7 +51,7 @@ pub struct Index {
     pub replaces: Vec<ObjectName>,
 }
 
-type EncodedEntry = ([u8; 32], u8, u32, u64, u32, Vec<u8>);
+type EncodedEntry = ([u8; 32], u64, Vec<u8>, Vec<u8>);
 
 impl Index {
     /// The encoded field list.
@@ -57,14 +62,7 @@ impl Index {
         self.validate()?;
         let mut entries: Vec<EncodedEntry> = Vec::with_capacity(self.packs.len());
         for pack in &self.packs {
-            entries.push((
-                pack.name.0,
-                pack.kind.code(),
-                pack.epoch,
-                pack.object_len,
-                pack.header_len,
-                pack.directory.encode()?,
-            ));
+            entries.push((pack.name.0, pack.object_len, pack.header.clone(), pack.directory.encode()?));
         }
         let mut writer = FieldWriter::new("index");
         writer.put(2, &entries)?;
@@ -85,11 +83,9 @@ impl Index {
         fields.finish()?;
         within("packs of an index", entries.len(), limits::PACKS)?;
         let mut packs = Vec::with_capacity(entries.len());
-        for (name, kind, epoch, object_len, header_len, directory) in entries {
-            let kind =
-                ObjectKind::from_code(kind).ok_or(FormatError::Newer { what: "object kind", number: kind.into() })?;
-            let directory = Directory::decode(kind, &directory)?;
-            packs.push(PackEntry { name: ObjectName(name), kind, epoch, object_len, header_len, directory });
+        for (name, object_len, header, directory) in entries {
+            let directory = Directory::decode(Header::decode(&header)?.0.kind, &directory)?;
+            packs.push(PackEntry { name: ObjectName(name), object_len, header, directory });
         }
         let index = Self { packs, replaces: replaces.into_iter().map(ObjectName).collect() };
         index.validate()?;
@@ -105,20 +101,21 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::super::directory::tests::any_record;
+    use super::super::envelope::ObjectKind;
     use super::*;
+    use crate::ids::VaultId;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn it_goes_both_ways(packs in proptest::collection::vec(proptest::collection::vec(any_record(), 0..9), 0..5)) {
+            let header = Header { kind: ObjectKind::PagePack, epoch: 1, vault: VaultId([7; 16]), salt: [8; 32] };
             let packs = packs.into_iter().map(|records| {
                 let directory = Directory::new(ObjectKind::PagePack, records).unwrap();
                 PackEntry {
                     name: ObjectName([8; 32]),
-                    kind: ObjectKind::PagePack,
-                    epoch: 1,
                     object_len: directory.stored_len() + 200,
-                    header_len: 72,
+                    header: header.encode().to_vec(),
                     directory,
                 }
             });
