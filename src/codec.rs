@@ -59,7 +59,10 @@ impl Encoder {
         let full = self.encode_full(plain, output);
         let Some(base) = base.filter(|base| base.depth < crate::format::limits::DEPTH) else { return full };
         let limit = output.len() * DELTA_SHARE.0 / DELTA_SHARE.1;
-        if self.compress(plain, Some(base.plain)) && self.scratch.len() < limit && self.is_right(plain, Some(base.plain)) {
+        if self.compress(plain, Some(base.plain))
+            && self.scratch.len() < limit
+            && self.is_right(plain, Some(base.plain))
+        {
             std::mem::swap(output, &mut self.scratch);
             return Encoding::Delta { base: base.id, depth: base.depth + 1 };
         }
@@ -138,7 +141,13 @@ impl Decoder {
         }
     }
 
-    fn decompress(&mut self, frame: &[u8], prefix: Option<&[u8]>, plain_len: usize, output: &mut Vec<u8>) -> bool {
+    fn decompress(
+        &mut self,
+        frame: &[u8],
+        prefix: Option<&[u8]>,
+        plain_len: usize,
+        output: &mut Vec<u8>,
+    ) -> bool {
         output.clear();
         output.reserve_exact(plain_len);
         let result = match prefix {
@@ -175,7 +184,10 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state >> 33
         };
-        std::iter::repeat_with(|| format!("word{} ", next() % 3000)).flat_map(String::into_bytes).take(len).collect()
+        std::iter::repeat_with(|| format!("word{} ", next() % 3000))
+            .flat_map(String::into_bytes)
+            .take(len)
+            .collect()
     }
 
     #[test]

@@ -163,9 +163,13 @@ mod tests {
                 let ids = node_len(image_len, node.level, node.position);
                 assert_eq!(node.plain.len(), ids * ChunkId::LEN, "{chunks} chunks, {node:?}");
             }
-            let leaves: usize = nodes.iter().filter(|node| node.level == 1).map(|node| node.plain.len()).sum();
+            let leaves: usize =
+                nodes.iter().filter(|node| node.level == 1).map(|node| node.plain.len()).sum();
             assert_eq!(leaves as u64, chunks * ChunkId::LEN as u64);
-            assert_eq!(nodes.iter().filter(|node| node.level == height(image_len)).count(), usize::from(chunks > 0));
+            assert_eq!(
+                nodes.iter().filter(|node| node.level == height(image_len)).count(),
+                usize::from(chunks > 0)
+            );
         }
     }
 }

@@ -54,8 +54,10 @@ impl Keyring {
         let current = fields.require(4)?;
         fields.finish()?;
         let ascending = epochs.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        let epochs: BTreeMap<_, _> = epochs.iter().map(|(epoch, key)| (*epoch, Secret32::new(*key))).collect();
-        if !ascending || !epochs.contains_key(&1) || epochs.contains_key(&0) || !epochs.contains_key(&current) {
+        let epochs: BTreeMap<_, _> =
+            epochs.iter().map(|(epoch, key)| (*epoch, Secret32::new(*key))).collect();
+        if !ascending || !epochs.contains_key(&1) || epochs.contains_key(&0) || !epochs.contains_key(&current)
+        {
             return Err(FormatError::Invalid("keyring"));
         }
         Ok(Self { epochs, current })

@@ -56,7 +56,11 @@ fn open_in_place(
 }
 
 /// Seals `plain` under a key that is used once.
-pub(super) fn seal_detached(key: &Secret32, associated_data: &[u8], plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
+pub(super) fn seal_detached(
+    key: &Secret32,
+    associated_data: &[u8],
+    plain: &[u8],
+) -> Result<Vec<u8>, CryptoError> {
     let mut buffer = Vec::with_capacity(plain.len() + SEAL_LEN);
     buffer.extend_from_slice(plain);
     seal_in_place(&cipher(key), 0, associated_data, &mut buffer, 0)?;
@@ -173,8 +177,11 @@ impl ObjectSealer {
         let compressed = frame.is_some();
         let encoded = frame.as_deref().unwrap_or(plain);
         let length = |bytes: usize| u32::try_from(bytes).map_err(|_| CryptoError::TooLong);
-        let info =
-            BodyInfo { sealed_len: length(encoded.len() + SEAL_LEN)?, plain_len: length(plain.len())?, compressed };
+        let info = BodyInfo {
+            sealed_len: length(encoded.len() + SEAL_LEN)?,
+            plain_len: length(plain.len())?,
+            compressed,
+        };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(encoded);
         seal_in_place(&self.body_cipher, 0, &info.associated_data(start as u64), &mut self.bytes, start)?;
@@ -191,7 +198,8 @@ impl ObjectSealer {
 pub fn open_body(keys: &VaultKeys, kind: ObjectKind, bytes: &[u8]) -> Result<(Header, Vec<u8>), CryptoError> {
     let parts = Parts::split(bytes, Some(kind))?;
     let info = parts.trailer.body.ok_or(FormatError::Invalid("trailer"))?;
-    let plain = open_sealed_body(keys, &parts.header, parts.header_bytes, info, parts.body_offset, parts.body)?;
+    let plain =
+        open_sealed_body(keys, &parts.header, parts.header_bytes, info, parts.body_offset, parts.body)?;
     Ok((parts.header, plain))
 }
 

@@ -142,7 +142,9 @@ impl TextForm {
         let prefix = self.prefix();
         let mut line = Zeroizing::new(String::with_capacity(text.len()));
         for part in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-            line.extend(part.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_lowercase()));
+            line.extend(
+                part.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_lowercase()),
+            );
         }
         if line.is_empty() || !line.contains('1') {
             return Err(KeyTextError::Missing(prefix));
@@ -205,6 +207,9 @@ mod tests {
 
     #[test]
     fn secrets_print_nothing() {
-        assert_eq!(format!("{:?}{:?}", Secret32::new([1; 32]), Passphrase::new(vec![65])), "Secret32(..)Passphrase(..)");
+        assert_eq!(
+            format!("{:?}{:?}", Secret32::new([1; 32]), Passphrase::new(vec![65])),
+            "Secret32(..)Passphrase(..)"
+        );
     }
 }

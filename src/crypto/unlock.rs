@@ -2,10 +2,10 @@
 
 use argon2::{Algorithm, Argon2, Params, Version};
 
+use super::CryptoError;
 use super::keys::{Keyring, commits};
 use super::seal::{open_detached, seal_detached};
 use super::secret::{Passphrase, Secret32};
-use super::CryptoError;
 use crate::format::FormatError;
 use crate::format::fields::{FieldWriter, Fields};
 use crate::format::keyslot::{Argon2Params, KeySlot, SlotKind};
@@ -186,7 +186,10 @@ mod tests {
                 let opened = other.open(&slot).unwrap();
                 assert_eq!(opened.is_some(), other.kind() == maker.kind(), "{number}");
                 if let Some(opened) = opened {
-                    assert_eq!(opened.master_key(1).unwrap().expose(), keyring.master_key(1).unwrap().expose());
+                    assert_eq!(
+                        opened.master_key(1).unwrap().expose(),
+                        keyring.master_key(1).unwrap().expose()
+                    );
                 }
             }
             let wrong = Unlocker::Passphrase(Passphrase::new(b"correct horse\n".to_vec()));

@@ -115,7 +115,9 @@ impl Record {
             (Encoding::Plain, Some(len)) if len != self.plain_len as usize => {
                 Err(FormatError::Invalid("stored length of a record"))
             }
-            (_, Some(len)) => within("stored length of a record", len, self.class.max_plain_len() as usize + 1024),
+            (_, Some(len)) => {
+                within("stored length of a record", len, self.class.max_plain_len() as usize + 1024)
+            }
             (_, None) => Err(FormatError::Invalid("stored length of a record")),
         }
     }
@@ -176,7 +178,10 @@ impl Directory {
             .put_raw(10, column(|record| record.encoding.depth()))
             .put_raw(12, lengths(|record| record.plain_len)?)
             .put_raw(14, lengths(|record| record.stored_len)?)
-            .put_raw(16, self.records.iter().filter_map(|record| record.encoding.base()).flat_map(|id| id.0).collect());
+            .put_raw(
+                16,
+                self.records.iter().filter_map(|record| record.encoding.base()).flat_map(|id| id.0).collect(),
+            );
         writer.finish()
     }
 
@@ -220,7 +225,11 @@ impl Directory {
             return Err(FormatError::Invalid("kind of a pack"));
         }
         within("records", self.records.len(), limits::RECORDS as usize)?;
-        within("stored length of all records", usize::try_from(self.stored_len()).unwrap_or(usize::MAX), 64 << 20)?;
+        within(
+            "stored length of all records",
+            usize::try_from(self.stored_len()).unwrap_or(usize::MAX),
+            64 << 20,
+        )?;
         self.records.iter().try_for_each(|record| record.validate(self.kind))
     }
 }
@@ -242,15 +251,18 @@ pub(crate) mod tests {
         let encoding = prop_oneof![
             Just(Encoding::Plain),
             Just(Encoding::Zstd),
-            (any::<[u8; 16]>(), 1..=limits::DEPTH).prop_map(|(base, depth)| Encoding::Delta { base: ChunkId(base), depth }),
+            (any::<[u8; 16]>(), 1..=limits::DEPTH)
+                .prop_map(|(base, depth)| Encoding::Delta { base: ChunkId(base), depth }),
         ];
-        (any::<[u8; 16]>(), encoding, 0u32..=65_536, 0u32..=65_536).prop_map(|(id, encoding, plain_len, len)| Record {
-            id: ChunkId(id),
-            class: Class::Page,
-            encoding,
-            plain_len,
-            stored_len: if encoding == Encoding::Plain { plain_len + 16 } else { len + 16 },
-        })
+        (any::<[u8; 16]>(), encoding, 0u32..=65_536, 0u32..=65_536).prop_map(
+            |(id, encoding, plain_len, len)| Record {
+                id: ChunkId(id),
+                class: Class::Page,
+                encoding,
+                plain_len,
+                stored_len: if encoding == Encoding::Plain { plain_len + 16 } else { len + 16 },
+            },
+        )
     }
 
     proptest! {
@@ -288,7 +300,10 @@ pub(crate) mod tests {
             (ObjectKind::PagePack, Record { stored_len: 20, ..record }),
             (ObjectKind::PagePack, Record { stored_len: 3, ..record }),
             (ObjectKind::PagePack, Record { plain_len: 65_537, stored_len: 65_553, ..record }),
-            (ObjectKind::PagePack, Record { encoding: Encoding::Delta { base: record.id, depth: 1 }, ..record }),
+            (
+                ObjectKind::PagePack,
+                Record { encoding: Encoding::Delta { base: record.id, depth: 1 }, ..record },
+            ),
         ] {
             assert!(Directory::new(kind, vec![wrong]).is_err(), "{wrong:?}");
         }

@@ -197,7 +197,10 @@ mod tests {
             assert_eq!(encode_value("test", &value).unwrap(), bytes);
         }
         assert_eq!(encode_value("test", &-2i64).unwrap(), [3]);
-        assert_eq!(encode_value("test", &("ab".to_owned(), [7u8; 2], true)).unwrap(), [2, b'a', b'b', 7, 7, 1]);
+        assert_eq!(
+            encode_value("test", &("ab".to_owned(), [7u8; 2], true)).unwrap(),
+            [2, b'a', b'b', 7, 7, 1]
+        );
     }
 
     #[test]

@@ -206,9 +206,14 @@ mod tests {
 
     #[test]
     fn a_slot_cannot_ask_for_unbounded_work() {
-        for (memory_kib, passes, lanes) in
-            [(u32::MAX, 1, 1), (1 << 20, 9, 1), (1024, 3, 1), (65_536, 33, 1), (65_536, 3, 17), (65_536, 0, 1)]
-        {
+        for (memory_kib, passes, lanes) in [
+            (u32::MAX, 1, 1),
+            (1 << 20, 9, 1),
+            (1024, 3, 1),
+            (65_536, 33, 1),
+            (65_536, 3, 17),
+            (65_536, 0, 1),
+        ] {
             assert!(Argon2Params::new(memory_kib, passes, lanes).is_err());
         }
     }

@@ -155,7 +155,11 @@ impl LogEntry {
             Self::Deleted(list) => put_objects(&mut writer, list, 18)?,
             Self::Keyring(state) => {
                 let slots: Vec<_> = state.slots.iter().map(|(slot, hash)| (slot.0, hash.0)).collect();
-                writer.put(2, &state.generation)?.put(4, &state.config.0)?.put(6, &slots)?.put(8, &state.epoch)?;
+                writer
+                    .put(2, &state.generation)?
+                    .put(4, &state.config.0)?
+                    .put(6, &slots)?
+                    .put(8, &state.epoch)?;
                 20
             }
             Self::Merged(list) => put_objects(&mut writer, list, 22)?,
@@ -167,7 +171,9 @@ impl LogEntry {
                 writer.put(2, &list.iter().map(|(id, answer)| (id.0, *answer)).collect::<Vec<_>>())?;
                 3
             }
-            Self::Unknown(number) => return Err(FormatError::Newer { what: "log entry", number: (*number).into() }),
+            Self::Unknown(number) => {
+                return Err(FormatError::Newer { what: "log entry", number: (*number).into() });
+            }
         };
         Ok((number, writer.finish()?))
     }

@@ -185,7 +185,8 @@ impl Manifest {
             Content::Image(geometry) => (0u8, geometry.image_len()),
             Content::Document(len) => (1u8, len),
         };
-        let geometry = self.content.geometry().map(|geometry| (geometry.page_size.bytes(), geometry.page_count));
+        let geometry =
+            self.content.geometry().map(|geometry| (geometry.page_size.bytes(), geometry.page_count));
         writer
             .put(2, &self.database.0)?
             .put(4, &self.name)?
@@ -291,7 +292,13 @@ impl Details {
             _ => None,
         };
         let chunks = fields.take::<(u64, u64, u64, u64, u64)>(23)?.map(
-            |(total, unchanged, deduplicated, delta, full)| ChunkCounts { total, unchanged, deduplicated, delta, full },
+            |(total, unchanged, deduplicated, delta, full)| ChunkCounts {
+                total,
+                unchanged,
+                deduplicated,
+                delta,
+                full,
+            },
         );
         Ok(Self {
             host_name: fields.take(1)?,

@@ -1,0 +1,110 @@
+//! The snapshots of a vault, and the words by which people name one.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::core::Core;
+use super::error::VaultError;
+use super::layout;
+use super::log::History;
+use crate::crypto::CryptoError;
+use crate::format::envelope::ObjectKind;
+use crate::format::manifest::{Manifest, decode_snapshots};
+use crate::ids::{ObjectName, SnapshotId};
+
+/// A stored snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The object that holds its manifest.
+    pub object: ObjectName,
+    /// The epoch whose ids its tree uses.
+    pub epoch: u32,
+    /// What it is.
+    pub manifest: Manifest,
+}
+
+impl Snapshot {
+    /// When the image was true.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.manifest.created_at_us).unwrap_or_default()
+    }
+}
+
+/// All snapshots that can be used, and what could not be read.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Objects that could not be read; the others are not affected.
+    pub skipped: Vec<(ObjectName, VaultError)>,
+    /// Snapshots that no log object names, although the log can be read.
+    pub unlogged: Vec<SnapshotId>,
+    /// Snapshots that the log names and no object holds.
+    pub vanished: Vec<SnapshotId>,
+}
+
+impl Catalog {
+    pub(crate) fn read(core: &Core, history: &History) -> Result<Self, VaultError> {
+        let mut catalog = Self::default();
+        let mut present = HashSet::new();
+        for (name, _) in core.names(layout::SNAPSHOTS)? {
+            match read_snapshots(core, name) {
+                Ok(snapshots) => {
+                    let new = snapshots.into_iter().filter(|snapshot| present.insert(snapshot.id));
+                    catalog.snapshots.extend(new);
+                }
+                Err(error) => catalog.skipped.push((name, error)),
+            }
+        }
+        let gone = |id: &SnapshotId| history.forgotten.contains(id) || history.aborted.contains(id);
+        catalog.snapshots.retain(|snapshot| !gone(&snapshot.id));
+        catalog.snapshots.sort_by_key(|snapshot| (snapshot.manifest.created_at_us, snapshot.id));
+        catalog.unlogged = catalog
+            .snapshots
+            .iter()
+            .map(|snapshot| snapshot.id)
+            .filter(|id| !history.published.contains(id))
+            .collect();
+        catalog.vanished =
+            history.published.iter().filter(|id| !present.contains(*id) && !gone(id)).copied().collect();
+        catalog.vanished.sort_unstable();
+        Ok(catalog)
+    }
+
+    /// The snapshot with this id.
+    #[must_use]
+    pub fn get(&self, id: SnapshotId) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|snapshot| snapshot.id == id)
+    }
+
+    /// Names of databases that have snapshots, in order.
+    #[must_use]
+    pub fn database_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.snapshots.iter().map(|snapshot| snapshot.manifest.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+fn read_snapshots(core: &Core, name: ObjectName) -> Result<Vec<Snapshot>, VaultError> {
+    let (header, body) = core.read_object(ObjectKind::Snapshots, name)?;
+    let damaged = |error: CryptoError| VaultError::of_object(format!("{}/{name}", layout::SNAPSHOTS), error);
+    let keys = core.keys.epoch(header.epoch).map_err(damaged)?;
+    let mut snapshots = Vec::new();
+    for bytes in decode_snapshots(&body).map_err(|error| damaged(error.into()))? {
+        let manifest = Manifest::decode(&bytes).map_err(|error| damaged(error.into()))?;
+        snapshots.push(Snapshot {
+            id: keys.snapshot_id(&bytes),
+            object: name,
+            epoch: header.epoch,
+            manifest,
+        });
+    }
+    Ok(snapshots)
+}

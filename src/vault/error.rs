@@ -1,0 +1,147 @@
+//! What can be wrong with a vault.
+
+use crate::crypto::CryptoError;
+use crate::error::{Error, ErrorKind};
+use crate::format::FormatError;
+use crate::ids::ChunkId;
+use crate::store::StoreError;
+
+/// Why a vault could not do what was asked; each variant names the object.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// There is no vault there.
+    #[error("{place} is not a vault")]
+    NotAVault {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// There is a vault there already.
+    #[error("{place} already holds a vault")]
+    Exists {
+        /// Where.
+        place: String,
+    },
+    /// The place holds something else.
+    #[error("{place} is not empty and not a vault")]
+    NotEmpty {
+        /// Where.
+        place: String,
+    },
+    /// No slot opens with what was given.
+    #[error("this {given} does not open the vault at {place}")]
+    WrongKey {
+        /// The vault.
+        place: String,
+        /// What was given: passphrase, key file or recovery key.
+        given: &'static str,
+    },
+    /// An object is not what it was.
+    #[error("{object} is damaged: {why}")]
+    Damaged {
+        /// Path of the object.
+        object: String,
+        /// What does not hold.
+        why: String,
+    },
+    /// An object was written by a newer version.
+    #[error("{object} was written by a newer version of pagevault: {why}")]
+    Newer {
+        /// Path of the object.
+        object: String,
+        /// What is not known.
+        why: FormatError,
+    },
+    /// A chunk that a snapshot needs is nowhere.
+    #[error("chunk {0} is missing: no index names a pack that holds it")]
+    MissingChunk(ChunkId),
+    /// All stored forms of a chunk are damaged.
+    #[error("chunk {chunk} cannot be read: {why}")]
+    UnreadableChunk {
+        /// The chunk.
+        chunk: ChunkId,
+        /// What the last attempt said.
+        why: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Cryptography failed for a reason that is no object's fault.
+    #[error(transparent)]
+    Crypto(CryptoError),
+    /// A value exceeds what the format can hold.
+    #[error("cannot be written: {0}")]
+    Unwritable(#[from] FormatError),
+    /// The local index cache failed in a way that opening it anew does not mend.
+    #[error("the local index cache failed: {0}")]
+    Cache(#[from] rusqlite::Error),
+    /// A thread of the engine ended without a result.
+    #[error("a worker thread ended unexpectedly")]
+    Worker,
+}
+
+impl VaultError {
+    /// `error` of opening `object`, as damage or as the work of a newer version.
+    pub(crate) fn of_object(object: impl ToString, error: CryptoError) -> Self {
+        let object = object.to_string();
+        match error {
+            CryptoError::Format(why) if why.is_newer() => Self::Newer { object, why },
+            CryptoError::Format(why) => Self::Damaged { object, why: why.to_string() },
+            error @ (CryptoError::NotAuthentic | CryptoError::UnknownEpoch(_)) => {
+                Self::Damaged { object, why: error.to_string() }
+            }
+            error => Self::Crypto(error),
+        }
+    }
+}
+
+impl From<CryptoError> for VaultError {
+    fn from(error: CryptoError) -> Self {
+        match error {
+            CryptoError::Format(error) => Self::Unwritable(error),
+            error => Self::Crypto(error),
+        }
+    }
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        let (kind, hint) = match &error {
+            VaultError::Store(_) => {
+                let VaultError::Store(error) = error else { return Self::new(ErrorKind::Failed, "store") };
+                return error.into();
+            }
+            VaultError::NotAVault { .. } => {
+                (ErrorKind::NotFound, Some("name the vault with --vault, or make one with `pagevault init`"))
+            }
+            VaultError::Exists { .. } => {
+                (ErrorKind::Refused, Some("use it as it is, or choose another place"))
+            }
+            VaultError::NotEmpty { .. } => (ErrorKind::Refused, Some("choose an empty or new folder")),
+            VaultError::WrongKey { .. } => (
+                ErrorKind::Unlock,
+                Some(
+                    "check the passphrase, --key-file or PAGEVAULT_KEY_FILE; the recovery key opens it as well",
+                ),
+            ),
+            VaultError::Damaged { .. } => {
+                (ErrorKind::Damage, Some("`pagevault check --read-data` lists all that is damaged"))
+            }
+            VaultError::MissingChunk(_) | VaultError::UnreadableChunk { .. } => (
+                ErrorKind::Damage,
+                Some(
+                    "`pagevault check --read-data` lists the snapshots that need it; others are not affected",
+                ),
+            ),
+            VaultError::Newer { .. } => (ErrorKind::Refused, Some("install the newest pagevault")),
+            VaultError::Unwritable(_) | VaultError::Crypto(_) | VaultError::Cache(_) | VaultError::Worker => {
+                (ErrorKind::Failed, None)
+            }
+        };
+        let converted = Self::new(kind, error.to_string());
+        match hint {
+            Some(hint) => converted.with_hint(hint),
+            None => converted,
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Where chunks are: the vault's index objects, loaded into a local `SQLite` file so that memory does not
+//! grow with the vault.
+//!
+//! The cache can be lost without harm and is never trusted over the vault: its entries count only for
+//! index objects seen in this run's listing, and each carries a keyed checksum, so that bit rot there is a
+//! miss and never a chunk that is wrongly believed to be stored. Chunk ids in it are keyed hashes; it
+//! holds no plaintext.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::core::Core;
+use super::error::VaultError;
+use super::layout;
+use crate::chunk::Class;
+use crate::crypto::secret::Secret32;
+use crate::format::directory::{Encoding, Record};
+use crate::format::envelope::ObjectKind;
+use crate::format::index::{Index, PackEntry};
+use crate::ids::{ChunkId, ObjectName};
+
+const CACHE_VERSION: i32 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE objects(object INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+    CREATE TABLE packs(pack INTEGER PRIMARY KEY, object INTEGER NOT NULL, name BLOB NOT NULL, header BLOB NOT NULL);
+    CREATE INDEX packs_object ON packs(object);
+    CREATE TABLE chunks(id BLOB NOT NULL, pack INTEGER NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL,
+                        PRIMARY KEY(id, pack, number)) WITHOUT ROWID;
+";
+
+/// Where one stored form of a chunk is, and what its seal says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: ObjectName,
+    /// The pack's header with extension.
+    pub header: Vec<u8>,
+    /// Number of the record in the pack.
+    pub number: u32,
+    /// Offset of the record in the pack, in bytes.
+    pub offset: u64,
+    /// The record.
+    pub record: Record,
+}
+
+/// Finds chunks. One per process and vault; look-ups are cheap, loading is proportional to what is new.
+#[derive(Debug)]
+pub struct ChunkIndex {
+    connection: Connection,
+    key: Secret32,
+    /// Cache row of each index object that the vault was seen to have.
+    seen: HashMap<i64, ObjectName>,
+}
+
+/// An index object that could not be used.
+#[derive(Debug)]
+pub struct SkippedIndex {
+    /// Its name.
+    pub name: ObjectName,
+    /// Why.
+    pub error: VaultError,
+}
+
+impl ChunkIndex {
+    /// Opens the cache in `folder`, or a private temporary one if there is no folder or it cannot be used.
+    ///
+    /// # Errors
+    /// Not even a temporary one can be had.
+    pub fn open(folder: Option<&Path>, key: Secret32) -> Result<Self, VaultError> {
+        let connection = match folder.and_then(open_cache_file) {
+            Some(connection) => connection,
+            None => open_temporary()?,
+        };
+        Ok(Self { connection, key, seen: HashMap::new() })
+    }
+
+    /// Makes the cache know the index objects that the vault has now, and no others.
+    ///
+    /// # Errors
+    /// The store cannot be listed. Single objects that cannot be read are returned, not fatal.
+    pub(crate) fn synchronise(&mut self, core: &Core) -> Result<Vec<SkippedIndex>, VaultError> {
+        let listed = core.names(layout::INDEX)?;
+        match self.load(core, &listed) {
+            Err(VaultError::Cache(_)) => {
+                // Damaged or locked for too long: start over where nobody else can be in the way.
+                self.connection = open_temporary()?;
+                self.load(core, &listed)
+            }
+            result => result,
+        }
+    }
+
+    fn load(&mut self, core: &Core, listed: &[(ObjectName, u64)]) -> Result<Vec<SkippedIndex>, VaultError> {
+        self.drop_vanished(listed)?;
+        self.seen.clear();
+        let mut skipped = Vec::new();
+        for (name, _) in listed {
+            if let Some(object) = object_row(&self.connection, *name)? {
+                self.seen.insert(object, *name);
+                continue;
+            }
+            let index = core.read_object(ObjectKind::Index, *name).and_then(|(_, body)| {
+                Index::decode(&body)
+                    .map_err(|error| VaultError::of_object(format!("{}/{name}", layout::INDEX), error.into()))
+            });
+            match index {
+                Ok(index) => self.add(*name, &index)?,
+                Err(error) => skipped.push(SkippedIndex { name: *name, error }),
+            }
+        }
+        Ok(skipped)
+    }
+
+    fn drop_vanished(&mut self, listed: &[(ObjectName, u64)]) -> Result<(), VaultError> {
+        let known: Vec<(i64, [u8; 32])> = self
+            .connection
+            .prepare("SELECT object, name FROM objects")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let vanished: Vec<i64> = known
+            .into_iter()
+            .filter(|(_, name)| listed.binary_search_by_key(name, |(listed, _)| listed.0).is_err())
+            .map(|(object, _)| object)
+            .collect();
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        for object in vanished {
+            transaction.execute(
+                "DELETE FROM chunks WHERE pack IN (SELECT pack FROM packs WHERE object = ?1)",
+                [object],
+            )?;
+            transaction.execute("DELETE FROM packs WHERE object = ?1", [object])?;
+            transaction.execute("DELETE FROM objects WHERE object = ?1", [object])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Adds an index object that is durable in the vault.
+    ///
+    /// # Errors
+    /// The cache fails.
+    pub(crate) fn add(&mut self, name: ObjectName, index: &Index) -> Result<(), VaultError> {
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let object = match object_row(&transaction, name)? {
+            Some(object) => object,
+            None => insert_object(&transaction, &self.key, name, index)?,
+        };
+        transaction.commit()?;
+        self.seen.insert(object, name);
+        Ok(())
+    }
+
+    /// All stored forms of a chunk, the shallowest first.
+    ///
+    /// # Errors
+    /// The cache fails.
+    pub fn forms(&self, class: Class, id: ChunkId) -> Result<Vec<Location>, VaultError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT c.number, c.entry, p.object, p.name, p.header FROM chunks c JOIN packs p ON p.pack = c.pack WHERE c.id = ?1",
+        )?;
+        let mut rows = statement.query([&id.0[..]])?;
+        let mut forms = Vec::new();
+        while let Some(row) = rows.next()? {
+            if !self.seen.contains_key(&row.get(2)?) {
+                continue;
+            }
+            let (name, header): ([u8; 32], Vec<u8>) = (row.get(3)?, row.get(4)?);
+            let entry = Entry { id, pack: ObjectName(name), header: &header, number: row.get(0)? };
+            if let Some((offset, record)) =
+                entry.decode(&self.key, row.get_ref(1)?.as_blob().unwrap_or_default())
+                && record.class == class
+            {
+                let number = entry.number;
+                forms.push(Location { pack: ObjectName(name), header, number, offset, record });
+            }
+        }
+        forms.sort_by_key(|location| location.record.encoding.depth());
+        Ok(forms)
+    }
+
+    /// The shallowest stored form of a chunk.
+    ///
+    /// # Errors
+    /// The cache fails.
+    pub fn find(&self, class: Class, id: ChunkId) -> Result<Option<Location>, VaultError> {
+        Ok(self.forms(class, id)?.into_iter().next())
+    }
+
+    /// Number of index objects in use.
+    #[must_use]
+    pub fn object_count(&self) -> usize {
+        self.seen.len()
+    }
+}
+
+fn object_row(connection: &Connection, name: ObjectName) -> Result<Option<i64>, rusqlite::Error> {
+    connection
+        .prepare_cached("SELECT object FROM objects WHERE name = ?1")?
+        .query_row([&name.0[..]], |row| row.get(0))
+        .optional()
+}
+
+fn insert_object(
+    transaction: &Transaction<'_>,
+    key: &Secret32,
+    name: ObjectName,
+    index: &Index,
+) -> Result<i64, rusqlite::Error> {
+    transaction.execute("INSERT INTO objects(name) VALUES(?1)", [&name.0[..]])?;
+    let object = transaction.last_insert_rowid();
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1, ?2, ?3, ?4)")?;
+    for pack in &index.packs {
+        transaction.execute(
+            "INSERT INTO packs(object, name, header) VALUES(?1, ?2, ?3)",
+            params![object, &pack.name.0[..], pack.header],
+        )?;
+        let row = transaction.last_insert_rowid();
+        for (number, offset, record) in located(pack) {
+            let entry = Entry { id: record.id, pack: pack.name, header: &pack.header, number };
+            insert.execute(params![&record.id.0[..], row, number, entry.encode(key, offset, record)])?;
+        }
+    }
+    Ok(object)
+}
+
+/// The records of a pack with their numbers and offsets.
+pub(crate) fn located(pack: &PackEntry) -> impl Iterator<Item = (u32, u64, &Record)> {
+    let mut offset = pack.header.len() as u64;
+    (0u32..).zip(pack.directory.records()).map(move |(number, record)| {
+        let start = offset;
+        offset += u64::from(record.stored_len);
+        (number, start, record)
+    })
+}
+
+/// One cached look-up and all that its checksum covers.
+struct Entry<'a> {
+    id: ChunkId,
+    pack: ObjectName,
+    header: &'a [u8],
+    number: u32,
+}
+
+const CHECK_LEN: usize = 8;
+const ENTRY_LEN: usize = 8 + 3 + 4 + 4 + 16;
+
+impl Entry<'_> {
+    fn encode(&self, key: &Secret32, offset: u64, record: &Record) -> [u8; ENTRY_LEN + CHECK_LEN] {
+        let mut bytes = [0; ENTRY_LEN + CHECK_LEN];
+        bytes[..8].copy_from_slice(&offset.to_le_bytes());
+        bytes[8] = record.class.code();
+        bytes[9] = record.encoding.code();
+        bytes[10] = record.encoding.depth();
+        bytes[11..15].copy_from_slice(&record.plain_len.to_le_bytes());
+        bytes[15..19].copy_from_slice(&record.stored_len.to_le_bytes());
+        if let Some(base) = record.encoding.base() {
+            bytes[19..35].copy_from_slice(&base.0);
+        }
+        let check = self.check(key, &bytes[..ENTRY_LEN]);
+        bytes[ENTRY_LEN..].copy_from_slice(&check);
+        bytes
+    }
+
+    fn decode(&self, key: &Secret32, bytes: &[u8]) -> Option<(u64, Record)> {
+        let (entry, check) = bytes.split_at_checked(ENTRY_LEN)?;
+        if self.check(key, entry) != check {
+            return None;
+        }
+        let u32_at = |at: usize| entry[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+        let encoding = match entry[9] {
+            0 => Encoding::Plain,
+            1 => Encoding::Zstd,
+            _ => Encoding::Delta { base: ChunkId(*entry[19..].first_chunk()?), depth: entry[10] },
+        };
+        let record = Record {
+            id: self.id,
+            class: Class::from_code(entry[8])?,
+            encoding,
+            plain_len: u32_at(11)?,
+            stored_len: u32_at(15)?,
+        };
+        Some((u64::from_le_bytes(*entry.first_chunk()?), record))
+    }
+
+    fn check(&self, key: &Secret32, entry: &[u8]) -> [u8; CHECK_LEN] {
+        let mut hasher = blake3::Hasher::new_keyed(key.expose());
+        hasher.update(&self.id.0).update(&self.pack.0).update(&self.number.to_le_bytes()).update(entry);
+        hasher.update(self.header);
+        let mut check = [0; CHECK_LEN];
+        hasher.finalize_xof().fill(&mut check);
+        check
+    }
+}
+
+fn open_cache_file(folder: &Path) -> Option<Connection> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
+    let path = folder.join("index.sqlite3");
+    prepare(&path)
+        .or_else(|_| {
+            // A cache that does not open is worth nothing; a new one costs time only.
+            for suffix in ["", "-wal", "-shm"] {
+                let mut name = path.clone().into_os_string();
+                name.push(suffix);
+                let _ = std::fs::remove_file(name);
+            }
+            prepare(&path)
+        })
+        .ok()
+}
+
+fn prepare(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY;")?;
+    let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", CACHE_VERSION)?;
+    } else if version != CACHE_VERSION {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// A database in a temporary file that `SQLite` deletes as soon as it is open.
+fn open_temporary() -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open("")?;
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotten_entry_is_a_miss() {
+        let key = Secret32::new([3; 32]);
+        let record = Record {
+            id: ChunkId([1; 16]),
+            class: Class::Page,
+            encoding: Encoding::Delta { base: ChunkId([2; 16]), depth: 1 },
+            plain_len: 65_536,
+            stored_len: 300,
+        };
+        let entry = Entry { id: record.id, pack: ObjectName([4; 32]), header: &[5; 72], number: 9 };
+        let bytes = entry.encode(&key, 77, &record);
+        assert_eq!(entry.decode(&key, &bytes), Some((77, record)));
+        for position in 0..bytes.len() {
+            let mut rotten = bytes;
+            rotten[position] ^= 4;
+            assert_eq!(entry.decode(&key, &rotten), None);
+        }
+        let elsewhere = Entry { number: 8, ..entry };
+        assert_eq!(elsewhere.decode(&key, &bytes), None);
+    }
+
+    #[test]
+    fn a_broken_cache_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("index.sqlite3"),
+            b"this is not a database, at all, by any measure",
+        )
+        .unwrap();
+        let index = ChunkIndex::open(Some(folder.path()), Secret32::new([1; 32])).unwrap();
+        assert!(index.find(Class::Page, ChunkId([0; 16])).unwrap().is_none());
+        assert!(folder.path().join("index.sqlite3").metadata().unwrap().len() > 1000);
+    }
+}

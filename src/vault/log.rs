@@ -1,0 +1,160 @@
+//! The log of a vault: reading all writers' chains, and appending to one's own.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::core::Core;
+use super::error::VaultError;
+use super::layout;
+use crate::crypto::CryptoError;
+use crate::format::envelope::ObjectKind;
+use crate::format::log::{KeyringState, Log, LogEntry};
+use crate::ids::{ObjectName, SnapshotId, WriterId};
+
+/// What all log objects together say.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Snapshots that were published.
+    pub published: HashSet<SnapshotId>,
+    /// Snapshots that were given up, and not brought back.
+    pub forgotten: HashSet<SnapshotId>,
+    /// Snapshots whose run withdrew them.
+    pub aborted: HashSet<SnapshotId>,
+    /// The newest state of the keyring.
+    pub keyring: Option<KeyringState>,
+    /// The end of each writer's chain.
+    pub heads: BTreeMap<WriterId, (u64, ObjectName)>,
+    /// Gaps and forks in chains, in words.
+    pub breaks: Vec<String>,
+    /// Objects that could not be read.
+    pub skipped: Vec<(ObjectName, VaultError)>,
+}
+
+impl History {
+    pub(crate) fn read(core: &Core) -> Result<Self, VaultError> {
+        let mut history = Self::default();
+        let mut objects = Vec::new();
+        for (name, _) in core.names(layout::LOG)? {
+            match read_log(core, name) {
+                Ok(log) => objects.push((name, log)),
+                Err(error) => history.skipped.push((name, error)),
+            }
+        }
+        history.check_chains(&objects);
+        objects.sort_by_key(|(name, log)| (log.time_us, log.writer, log.sequence, *name));
+        for entry in objects.into_iter().flat_map(|(_, log)| log.entries) {
+            history.apply(entry);
+        }
+        Ok(history)
+    }
+
+    fn apply(&mut self, entry: LogEntry) {
+        match entry {
+            LogEntry::Published(list) => {
+                self.published.extend(list.iter().map(|published| published.snapshot))
+            }
+            LogEntry::Aborted(list) => self.aborted.extend(list),
+            LogEntry::Forgotten(list, _) => self.forgotten.extend(list),
+            LogEntry::Undeleted(list) => list.iter().for_each(|id| {
+                self.forgotten.remove(id);
+            }),
+            LogEntry::Keyring(state) => {
+                if self.keyring.as_ref().is_none_or(|newest| newest.generation <= state.generation) {
+                    self.keyring = Some(state);
+                }
+            }
+            LogEntry::Pinned(_)
+            | LogEntry::Unpinned(_)
+            | LogEntry::Condemned(..)
+            | LogEntry::Rescued(_)
+            | LogEntry::Deleted(_)
+            | LogEntry::Merged(_)
+            | LogEntry::Verified(..)
+            | LogEntry::Tested(_)
+            | LogEntry::Unknown(_) => {}
+        }
+    }
+
+    fn check_chains(&mut self, objects: &[(ObjectName, Log)]) {
+        let mut chains: BTreeMap<WriterId, BTreeSet<(u64, ObjectName, ObjectName)>> = BTreeMap::new();
+        for (name, log) in objects {
+            chains.entry(log.writer).or_default().insert((log.sequence, *name, log.previous));
+        }
+        for (writer, chain) in chains {
+            let mut last = (0, ObjectName([0; 32]));
+            for (sequence, name, previous) in chain {
+                if sequence == last.0 {
+                    self.breaks.push(format!("writer {} wrote log entry {sequence} twice", writer.short()));
+                } else if sequence != last.0 + 1 || previous != last.1 {
+                    let gap = format!("writer {}: log entries before {sequence} are missing", writer.short());
+                    self.breaks.push(gap);
+                }
+                last = (sequence, name);
+            }
+            self.heads.insert(writer, last);
+        }
+    }
+}
+
+fn read_log(core: &Core, name: ObjectName) -> Result<Log, VaultError> {
+    let (_, body) = core.read_object(ObjectKind::Log, name)?;
+    Log::decode(&body)
+        .map_err(|error| VaultError::of_object(format!("{}/{name}", layout::LOG), CryptoError::from(error)))
+}
+
+/// Appends to this client's own chain.
+///
+/// Whose chain that is, is remembered in a small file in the client's state folder, locked while appending;
+/// without such a folder each run is a writer of its own.
+pub(crate) fn append(
+    core: &Core,
+    state: Option<&Path>,
+    history: &History,
+    time_us: i64,
+    entries: Vec<LogEntry>,
+) -> Result<ObjectName, VaultError> {
+    let mut file = state.and_then(open_state);
+    let remembered = file.as_mut().and_then(read_state);
+    let writer = match remembered {
+        Some((writer, ..)) => writer,
+        None => WriterId::random().map_err(CryptoError::from)?,
+    };
+    let remembered = remembered.map_or((0, ObjectName([0; 32])), |(_, sequence, name)| (sequence, name));
+    // A crash between writing the object and remembering it leaves the vault ahead of the file.
+    let in_vault = history.heads.get(&writer).copied().unwrap_or((0, ObjectName([0; 32])));
+    let (sequence, previous) = if in_vault.0 > remembered.0 { in_vault } else { remembered };
+    let log = Log { writer, sequence: sequence + 1, previous, time_us, entries };
+    let name = core.write_object(ObjectKind::Log, &log.encode()?)?;
+    if let Some(file) = &mut file {
+        // Without it the next append of this client begins a chain anew, or goes on from the vault's.
+        let _ = write_state(file, writer, log.sequence, name);
+    }
+    Ok(name)
+}
+
+fn open_state(folder: &Path) -> Option<File> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
+    let path = folder.join("writer");
+    let file =
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
+    file.lock().ok()?;
+    Some(file)
+}
+
+fn read_state(file: &mut File) -> Option<(WriterId, u64, ObjectName)> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let mut words = text.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+}
+
+fn write_state(file: &mut File, writer: WriterId, sequence: u64, name: ObjectName) -> std::io::Result<()> {
+    let text = format!("{writer} {sequence:020} {name}\n");
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
+}
