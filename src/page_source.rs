@@ -16,7 +16,11 @@ impl PageSize {
     /// Accepts `bytes` if it is a page size of the `SQLite` file format.
     #[must_use]
     pub const fn new(bytes: u32) -> Option<Self> {
-        if bytes.is_power_of_two() && bytes >= Self::MIN && bytes <= Self::MAX { Some(Self(bytes)) } else { None }
+        if bytes.is_power_of_two() && bytes >= Self::MIN && bytes <= Self::MAX {
+            Some(Self(bytes))
+        } else {
+            None
+        }
     }
 
     /// The size in bytes.
