@@ -308,3 +308,18 @@ fn a_read_only_disk_is_named() {
     assert!(matches!(store.delete(&path("object")), Err(StoreError::ReadOnly { .. })));
     assert_eq!(store.get(&path("object"), 1).unwrap(), b"x");
 }
+
+#[test]
+fn a_folder_without_rights_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = empty_store();
+    std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o500)).unwrap();
+    if std::fs::write(store.root().join("probe"), "x").is_ok() {
+        eprintln!("SKIPPED: root may write anywhere; the test of missing rights did not run");
+        return;
+    }
+    let denied = store.put_if_absent(&path("new"), b"x").unwrap_err();
+    assert!(matches!(denied, StoreError::PermissionDenied { operation: "write", .. }), "{denied}");
+    assert!(crate::Error::from(denied).hint().is_some());
+    std::fs::set_permissions(folder.path().join("vault"), std::fs::Permissions::from_mode(0o700)).unwrap();
+}
