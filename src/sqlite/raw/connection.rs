@@ -1,0 +1,129 @@
+//! Questions to an open connection that rusqlite does not ask.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rusqlite::{Connection, ffi};
+
+/// Bytes of one region of the wal-index (walformat, section 2.1).
+const SHM_REGION_LEN: c_int = 32_768;
+
+/// Whether the linked `SQLite` was compiled with `option` (without its `SQLITE_` prefix).
+pub(in crate::sqlite) fn compile_option_used(option: &CStr) -> bool {
+    // SAFETY: a NUL-terminated string that outlives the call; the function keeps nothing.
+    unsafe { ffi::sqlite3_compileoption_used(option.as_ptr()) != 0 }
+}
+
+/// Keeps the `-wal` and `-shm` on close, as every reader that is not the last one does.
+pub(in crate::sqlite) fn persist_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut persist: c_int = 1;
+    file_control(connection, ffi::SQLITE_FCNTL_PERSIST_WAL, (&raw mut persist).cast())
+}
+
+/// Whether the file under the connection no longer bears the name it was opened by.
+pub(in crate::sqlite) fn has_moved(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut moved: c_int = 0;
+    file_control(connection, ffi::SQLITE_FCNTL_HAS_MOVED, (&raw mut moved).cast())?;
+    Ok(moved != 0)
+}
+
+/// Length of the database file in bytes, by `SQLite`'s own handle.
+pub(in crate::sqlite) fn file_len(connection: &Connection) -> rusqlite::Result<u64> {
+    let file = file_pointer(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
+    let mut len: ffi::sqlite3_int64 = 0;
+    // SAFETY: `file` is the connection's open main file (checked non-null with methods by `file_pointer`),
+    // and `len` outlives the call.
+    let code = unsafe {
+        match (*(*file).pMethods).xFileSize {
+            Some(size) => size(file, &raw mut len),
+            None => ffi::SQLITE_MISUSE,
+        }
+    };
+    check(code)?;
+    Ok(u64::try_from(len).unwrap_or(0))
+}
+
+/// The head of the wal-index: what the log holds at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sqlite) struct WalIndex {
+    /// Last valid frame of the log.
+    pub(in crate::sqlite) last_frame: u32,
+    /// Frames already copied into the database file.
+    pub(in crate::sqlite) backfilled: u32,
+}
+
+/// Reads the head of the wal-index through `SQLite`'s own mapping.
+///
+/// To be called on a connection that has read a WAL database in shared locking mode, so that the
+/// mapping exists; otherwise the call might create one.
+pub(in crate::sqlite) fn wal_index(connection: &Connection) -> rusqlite::Result<Option<WalIndex>> {
+    let file = file_pointer(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
+    let mut region: *mut c_void = ptr::null_mut();
+    // SAFETY: `file` is open; `xShmMap` exists from version 2 of the methods; extending is not asked for, so
+    // that an absent region comes back as null.
+    let code = unsafe {
+        let methods = &*(*file).pMethods;
+        match methods.xShmMap {
+            Some(map) if methods.iVersion >= 2 => map(file, 0, SHM_REGION_LEN, 0, &raw mut region),
+            _ => return Ok(None),
+        }
+    };
+    if region.is_null() || (code != ffi::SQLITE_OK && code & 0xff != ffi::SQLITE_READONLY) {
+        return Ok(None);
+    }
+    // SAFETY: a region is 32 KiB, aligned to a page, and stays mapped while the connection is in a read
+    // transaction. Other processes write it, so it is read atomically; these words are in native byte order.
+    let word = |index: usize| unsafe { region.cast::<AtomicU32>().add(index).as_ref() }.map(load);
+    Ok(word(4).zip(word(24)).map(|(last_frame, backfilled)| WalIndex { last_frame, backfilled }))
+}
+
+fn load(word: &AtomicU32) -> u32 {
+    word.load(Ordering::Acquire)
+}
+
+/// Fills `into` from `offset` of the write-ahead log, by `SQLite`'s own handle.
+pub(in crate::sqlite) fn read_wal(
+    connection: &Connection,
+    offset: u64,
+    into: &mut [u8],
+) -> rusqlite::Result<()> {
+    let file = file_pointer(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?;
+    let (Ok(len), Ok(offset)) = (c_int::try_from(into.len()), i64::try_from(offset)) else {
+        return check(ffi::SQLITE_TOOBIG);
+    };
+    // SAFETY: `file` is the open log; `into` has `len` writable bytes.
+    let code = unsafe {
+        match (*(*file).pMethods).xRead {
+            Some(read) => read(file, into.as_mut_ptr().cast(), len, offset),
+            None => ffi::SQLITE_MISUSE,
+        }
+    };
+    check(code)
+}
+
+/// The `sqlite3_file` of the main database or its journal; an error if it is not open.
+fn file_pointer(connection: &Connection, operation: c_int) -> rusqlite::Result<*mut ffi::sqlite3_file> {
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    file_control(connection, operation, (&raw mut file).cast())?;
+    // SAFETY: a non-null pointer from these operations is the pager's own file object; `pMethods` is
+    // null exactly when it is not open.
+    if file.is_null() || unsafe { (*file).pMethods.is_null() } {
+        return check(ffi::SQLITE_NOTFOUND).map(|()| file);
+    }
+    Ok(file)
+}
+
+/// `argument` must be what `operation` documents.
+fn file_control(connection: &Connection, operation: c_int, argument: *mut c_void) -> rusqlite::Result<()> {
+    // SAFETY: the handle is open while `connection` is borrowed; the callers above, the only ones, pass a
+    // pointer of the type that the operation documents, to a local that outlives the call.
+    check(unsafe { ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), operation, argument) })
+}
+
+fn check(code: c_int) -> rusqlite::Result<()> {
+    if code == ffi::SQLITE_OK {
+        return Ok(());
+    }
+    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+}
