@@ -15,6 +15,10 @@ pub const DEFAULT_LEVEL: i32 = 3;
 /// denominator): beyond it the chunk becomes the new full version.
 const DELTA_SHARE: (usize, usize) = (1, 2);
 
+/// A delta below this part of the plaintext is taken without trying the full form: compressed alone, pages
+/// rarely get that small.
+const CLEARLY_SMALL: usize = 16;
+
 /// A base a chunk may be encoded against.
 #[derive(Debug, Clone, Copy)]
 pub struct Base<'a> {

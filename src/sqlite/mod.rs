@@ -27,6 +27,7 @@ mod image;
 mod image_reader;
 mod raw;
 mod schema;
+pub mod sole_use;
 mod verify;
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ use crate::ids::{ChunkId, ObjectName};
 const CACHE_VERSION: i32 = 1;
 const SCHEMA: &str = "
     CREATE TABLE objects(object INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
-    CREATE TABLE packs(pack INTEGER PRIMARY KEY, object INTEGER NOT NULL, name BLOB NOT NULL, header BLOB NOT NULL);
+    CREATE TABLE packs(pack INTEGER PRIMARY KEY, object INTEGER NOT NULL, name BLOB NOT NULL, header BLOB NOT NULL,
+                       object_len INTEGER NOT NULL);
     CREATE INDEX packs_object ON packs(object);
     CREATE TABLE chunks(id BLOB NOT NULL, pack INTEGER NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL,
                         PRIMARY KEY(id, pack, number)) WITHOUT ROWID;
@@ -193,6 +194,24 @@ impl ChunkIndex {
         Ok(self.forms(class, id)?.into_iter().next())
     }
 
+    /// Names and lengths of all packs that the index objects name.
+    ///
+    /// # Errors
+    /// The cache fails.
+    pub fn packs(&self) -> Result<Vec<(ObjectName, u64)>, VaultError> {
+        let mut statement = self.connection.prepare_cached("SELECT object, name, object_len FROM packs")?;
+        let mut rows = statement.query([])?;
+        let mut packs = Vec::new();
+        while let Some(row) = rows.next()? {
+            if self.seen.contains_key(&row.get(0)?) {
+                packs.push((ObjectName(row.get(1)?), row.get::<_, i64>(2)?.cast_unsigned()));
+            }
+        }
+        packs.sort_unstable();
+        packs.dedup();
+        Ok(packs)
+    }
+
     /// Number of index objects in use.
     #[must_use]
     pub fn object_count(&self) -> usize {
@@ -218,8 +237,8 @@ fn insert_object(
     let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1, ?2, ?3, ?4)")?;
     for pack in &index.packs {
         transaction.execute(
-            "INSERT INTO packs(object, name, header) VALUES(?1, ?2, ?3)",
-            params![object, &pack.name.0[..], pack.header],
+            "INSERT INTO packs(object, name, header, object_len) VALUES(?1, ?2, ?3, ?4)",
+            params![object, &pack.name.0[..], pack.header, pack.object_len.cast_signed()],
         )?;
         let row = transaction.last_insert_rowid();
         for (number, offset, record) in located(pack) {

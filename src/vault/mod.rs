@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use self::catalog::{Catalog, Snapshot};
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Core, read_named};
 pub use self::error::VaultError;
 pub use self::image::StoredImage;
 pub use self::slots::{Slot, SlotSource};
@@ -30,6 +30,7 @@ use self::index::{ChunkIndex, SkippedIndex};
 use self::log::History;
 use self::reader::{ChunkReader, Openers};
 use self::writer::RunWriter;
+use crate::chunk::Class;
 use crate::crypto::CryptoError;
 use crate::crypto::keys::{Keyring, VaultKeys};
 use crate::crypto::unlock::{SlotNote, Unlocker};
@@ -37,7 +38,7 @@ use crate::format::keyslot::{Argon2Params, KeySlot};
 use crate::format::limits;
 use crate::format::log::LogEntry;
 use crate::format::vault_config::VaultConfig;
-use crate::ids::{ObjectName, SnapshotId, VaultId};
+use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId};
 use crate::store::{ObjectPath, Store, StoreError};
 
 /// Folders on this machine that a vault's client may use. Both can be lost: the first costs time, the
@@ -154,7 +155,7 @@ pub struct Vault {
     openers: Arc<Openers>,
     config_hash: ObjectName,
     state: Option<PathBuf>,
-    unlocked_by: Option<crate::ids::SlotId>,
+    unlocked_by: Option<SlotId>,
     warnings: Vec<String>,
 }
 
@@ -240,8 +241,24 @@ impl Vault {
         &*self.core.store
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// The id of a chunk that is stored now.
+    ///
+    /// # Errors
+    /// Never for an unlocked vault.
+    pub fn chunk_id(&self, class: Class, plain: &[u8]) -> Result<ChunkId, VaultError> {
+        Ok(self.core.keys.current()?.chunk_id(class, plain))
+    }
+
+    /// The epoch under which objects are written now.
+    ///
+    /// # Errors
+    /// Never for an unlocked vault.
+    pub fn current_epoch(&self) -> Result<u32, VaultError> {
+        Ok(self.core.keys.current()?.epoch())
     }
 
     /// Brings the index up to date with the vault; index objects that cannot be used are returned.
@@ -315,7 +332,7 @@ impl Vault {
 
     /// The slot that was used to unlock, if any.
     #[must_use]
-    pub const fn unlocked_by(&self) -> Option<crate::ids::SlotId> {
+    pub const fn unlocked_by(&self) -> Option<SlotId> {
         self.unlocked_by
     }
 
@@ -349,7 +366,7 @@ impl Vault {
     ///
     /// # Errors
     /// The store fails.
-    pub fn remove_slot(&self, slot: crate::ids::SlotId, now: Timestamp) -> Result<(), VaultError> {
+    pub fn remove_slot(&self, slot: SlotId, now: Timestamp) -> Result<(), VaultError> {
         self.log_keyring_without(Some(slot), now)?;
         slots::remove(&*self.core.store, slot)
     }
@@ -358,11 +375,7 @@ impl Vault {
         self.log_keyring_without(None, now)
     }
 
-    fn log_keyring_without(
-        &self,
-        removed: Option<crate::ids::SlotId>,
-        now: Timestamp,
-    ) -> Result<(), VaultError> {
+    fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<(), VaultError> {
         let history = self.history()?;
         let generation = history.keyring.as_ref().map_or(0, |state| state.generation) + 1;
         let slots = slots::state(&self.core, removed)?;

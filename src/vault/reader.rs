@@ -42,6 +42,13 @@ impl ChunkPlan {
         self.forms.first().map(|form| &form.location)
     }
 
+    /// The plan reduced to one stored form, for checks.
+    #[must_use]
+    pub fn only(mut self, pack: ObjectName, number: u32) -> Option<Self> {
+        self.forms.retain(|form| form.location.pack == pack && form.location.number == number);
+        if self.forms.is_empty() { None } else { Some(self) }
+    }
+
     /// Bytes of the plaintext, as the index has it.
     #[must_use]
     pub fn plain_len(&self) -> Option<u32> {
@@ -142,22 +149,6 @@ impl ChunkReader {
             }
         }
         Err(last)
-    }
-
-    /// Reads exactly one stored form of a chunk, for checks.
-    ///
-    /// # Errors
-    /// Number `form` does not exist or cannot be read.
-    pub fn read_one_form(
-        &mut self,
-        plan: &ChunkPlan,
-        form: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<(), VaultError> {
-        match plan.forms.get(form) {
-            Some(form) => self.read_form(plan.class, form, output),
-            None => Err(VaultError::MissingChunk(plan.id)),
-        }
     }
 
     fn read_form(&mut self, class: Class, form: &Form, output: &mut Vec<u8>) -> Result<(), VaultError> {

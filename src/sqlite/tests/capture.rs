@@ -36,7 +36,10 @@ fn speed() {
                 capture.read_pages(first, into).unwrap();
             }
             let megabytes = u32::try_from(geometry.image_len() / 1_000_000).unwrap();
-            println!("round {round} {pass}: {:.0} MB/s", f64::from(megabytes) / started.elapsed().as_secs_f64());
+            println!(
+                "round {round} {pass}: {:.0} MB/s",
+                f64::from(megabytes) / started.elapsed().as_secs_f64()
+            );
         }
         println!("held {:?}", capture.finish().unwrap().hold);
     }

@@ -1,0 +1,629 @@
+//! `check`: what can be trusted. Three depths: names against bytes, which needs no key; structure and references; and
+//! data, read, opened and decoded. A test restore adds SQLite's own opinion of a stored image.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::ControlFlow;
+
+use super::assemble::assemble;
+use super::list::{SnapshotSpec, choose};
+use crate::chunk::{Class, chunk_count};
+use crate::clock::Clock;
+use crate::crypto::seal::open_directory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::ObjectKind;
+use crate::format::vault_config::VaultConfig;
+use crate::format::{keyslot::KeySlot, limits};
+use crate::ids::{ChunkId, ObjectName, SnapshotId};
+use crate::monitor::Monitor;
+use crate::sqlite::{CheckLevel, Integrity, verify_image};
+use crate::store::{ObjectMeta, ObjectPath, Store};
+use crate::vault::index::{ChunkIndex, Location};
+use crate::vault::layout::{self, Place};
+use crate::vault::reader::{ChunkReader, plan};
+use crate::vault::{Catalog, Snapshot, Vault, VaultError};
+
+/// How much of the packs is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DataLevel {
+    /// None: presence and sizes only.
+    None,
+    /// About this share of the packs, chosen at random, in percent.
+    Subset(f64),
+    /// All.
+    All,
+}
+
+/// What is to be checked.
+#[derive(Debug, Clone)]
+pub struct CheckRequest {
+    /// How much data is read.
+    pub data: DataLevel,
+    /// Test-restore all snapshots (`Some(None)`) or one.
+    pub test_restore: Option<Option<SnapshotSpec>>,
+}
+
+/// Something that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The object.
+    pub object: String,
+    /// `damaged`, `missing`, `newer`, `unlogged` or `history`.
+    pub kind: &'static str,
+    /// What does not hold.
+    pub message: String,
+    /// Snapshots that are harmed.
+    pub snapshots: Vec<SnapshotId>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.object, self.message)
+    }
+}
+
+/// The outcome of a check, in the words of docs/cli.md.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CheckReport {
+    /// Objects looked at.
+    pub objects: u64,
+    /// Chunks looked at.
+    pub chunks: u64,
+    /// Bytes read from the store.
+    pub bytes_read: u64,
+    /// Snapshots that were test-restored.
+    pub test_restored: Vec<SnapshotId>,
+    /// What does not hold.
+    pub problems: Vec<Problem>,
+    /// What a check could not answer, such as an index that needs the application's own function.
+    pub warnings: Vec<String>,
+}
+
+impl CheckReport {
+    fn problem(&mut self, object: impl ToString, kind: &'static str, message: impl ToString) {
+        let problem =
+            Problem { object: object.to_string(), kind, message: message.to_string(), snapshots: Vec::new() };
+        self.problems.push(problem);
+    }
+
+    fn vault_problem(&mut self, object: impl ToString, error: &VaultError) {
+        let kind = match error {
+            VaultError::Newer { .. } => "newer",
+            VaultError::MissingChunk(_) => "missing",
+            VaultError::Store(error) if error.is_not_found() => "missing",
+            _ => "damaged",
+        };
+        self.problem(object, kind, error);
+    }
+}
+
+/// Compares the name of every object with its bytes, and the checksums of the objects with fixed names. Needs no key.
+///
+/// # Errors
+/// The store cannot be listed, or holds no vault.
+pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    let objects = listing(store)?;
+    if !objects.iter().any(|meta| Place::of(&meta.path) == Place::Config) {
+        return Err(VaultError::NotAVault { place: store.describe() }.into());
+    }
+    monitor.begin("check", "names", objects.iter().map(|meta| meta.size).sum());
+    for meta in &objects {
+        if monitor.interrupted() {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+        }
+        check_bytes(store, meta, &mut report)?;
+        monitor.advance(meta.size);
+    }
+    monitor.finish();
+    check_copies(&objects, &mut report);
+    Ok(report)
+}
+
+fn listing(store: &dyn Store) -> Result<Vec<ObjectMeta>> {
+    let mut objects = Vec::new();
+    store.list("", &mut |meta| {
+        objects.push(meta);
+        ControlFlow::Continue(())
+    })?;
+    objects.sort_by(|one, other| one.path.as_str().cmp(other.path.as_str()));
+    Ok(objects)
+}
+
+fn check_bytes(store: &dyn Store, meta: &ObjectMeta, report: &mut CheckReport) -> Result<()> {
+    let place = Place::of(&meta.path);
+    if place == Place::Other {
+        return Ok(());
+    }
+    report.objects += 1;
+    let bytes = match store.get(&meta.path, limits::OBJECT) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            report.vault_problem(&meta.path, &error.into());
+            return Ok(());
+        }
+    };
+    report.bytes_read += bytes.len() as u64;
+    let newer_or_damaged =
+        |error: crate::format::FormatError| (if error.is_newer() { "newer" } else { "damaged" }, error);
+    match place {
+        Place::Config => {
+            if let Err((kind, error)) = VaultConfig::decode(&bytes, None).map_err(newer_or_damaged) {
+                report.problem(&meta.path, kind, error);
+            }
+        }
+        Place::Slot(id) => match KeySlot::decode(&bytes).map_err(newer_or_damaged) {
+            Ok(slot) if slot.id == id => {}
+            Ok(_) => report.problem(&meta.path, "damaged", "it holds another slot"),
+            Err((kind, error)) => report.problem(&meta.path, kind, error),
+        },
+        place => {
+            if place.name() != Some(ObjectName::of(&bytes)) {
+                report.problem(&meta.path, "damaged", "its bytes do not hash to its name");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_copies(objects: &[ObjectMeta], report: &mut CheckReport) {
+    let paths: BTreeSet<&str> = objects.iter().map(|meta| meta.path.as_str()).collect();
+    let mut expect = |path: String| {
+        if !paths.contains(path.as_str()) {
+            report.problem(path, "missing", "the second copy is there, this one is not");
+        }
+    };
+    for path in &paths {
+        match path.strip_suffix(".copy") {
+            Some(original) => expect(original.to_owned()),
+            None if *path == layout::CONFIG || path.starts_with("keys/") => expect(format!("{path}.copy")),
+            None => {}
+        }
+    }
+}
+
+/// Checks a vault with its key.
+///
+/// # Errors
+/// The store cannot be listed, or a snapshot to test-restore does not exist. Damage is not an error but a report.
+pub fn check(
+    vault: &Vault,
+    request: &CheckRequest,
+    clock: &dyn Clock,
+    monitor: &dyn Monitor,
+) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    let skipped = vault.load_index()?;
+    let history = vault.history()?;
+    let snapshots = vault.catalog(&history)?;
+    let objects = listing(vault.store())?;
+    for meta in &objects {
+        match Place::of(&meta.path) {
+            // Read as a whole just now; what is wrong with them is in `skipped`.
+            Place::Index(_) | Place::Snapshots(_) | Place::Log(_) => {
+                report.objects += 1;
+                report.bytes_read += meta.size;
+            }
+            Place::Config | Place::Slot(_) => check_bytes(vault.store(), meta, &mut report)?,
+            Place::Pack(_) => report.objects += 1,
+            Place::Other => {}
+        }
+    }
+    check_copies(&objects, &mut report);
+    for skipped in &skipped {
+        report.vault_problem(format!("{}/{}", layout::INDEX, skipped.name), &skipped.error);
+    }
+    for (name, error) in &history.skipped {
+        report.vault_problem(format!("{}/{name}", layout::LOG), error);
+    }
+    for (name, error) in &snapshots.skipped {
+        report.vault_problem(format!("{}/{name}", layout::SNAPSHOTS), error);
+    }
+    check_history(&history.breaks, &snapshots, &mut report);
+    let mut bad = check_packs(vault, &objects, request.data, monitor, &mut report)?;
+    check_references(vault, &snapshots, &mut bad, monitor, &mut report)?;
+    if let Some(wanted) = &request.test_restore {
+        let chosen: Vec<&Snapshot> = match wanted {
+            Some(spec) => vec![choose(&snapshots, spec, clock.now())?],
+            None => snapshots.snapshots.iter().collect(),
+        };
+        for snapshot in chosen {
+            test_restore_into(vault, snapshot, monitor, &mut report)?;
+        }
+    }
+    Ok(report)
+}
+
+fn check_history(breaks: &[String], snapshots: &Catalog, report: &mut CheckReport) {
+    for text in breaks {
+        report.problem(layout::LOG, "history", text);
+    }
+    for id in &snapshots.unlogged {
+        report
+            .warnings
+            .push(format!("snapshot {} is in no log entry: its run was cut off just before", id.short()));
+    }
+    for id in &snapshots.vanished {
+        let object = format!("snapshot {}", id.short());
+        report.problems.push(Problem {
+            object,
+            kind: "missing",
+            message: "the log says that it was published, and its manifest is gone".to_owned(),
+            snapshots: vec![*id],
+        });
+    }
+}
+
+/// Records that cannot be used, by pack and number; `None` stands for the whole pack.
+#[derive(Debug, Default)]
+struct Bad {
+    packs: HashMap<ObjectName, String>,
+    records: HashMap<(ObjectName, u32), String>,
+}
+
+impl Bad {
+    fn why(&self, location: &Location) -> Option<&str> {
+        let whole = self.packs.get(&location.pack);
+        whole.or_else(|| self.records.get(&(location.pack, location.number))).map(String::as_str)
+    }
+}
+
+fn check_packs(
+    vault: &Vault,
+    objects: &[ObjectMeta],
+    level: DataLevel,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<Bad> {
+    let mut bad = Bad::default();
+    let mut present = HashMap::new();
+    for meta in objects {
+        if let Place::Pack(name) = Place::of(&meta.path) {
+            present.insert(name, meta);
+        }
+    }
+    for (name, len) in vault.index().packs()? {
+        let path = layout::object_path(ObjectKind::PagePack, name).map_err(VaultError::from)?;
+        match present.get(&name) {
+            None => {
+                report.problem(&path, "missing", "an index names this pack, and it is gone");
+                bad.packs.insert(name, format!("pack {path} is missing"));
+            }
+            Some(meta) if meta.size != len => {
+                let message = format!("it has {} bytes instead of {len}", meta.size);
+                bad.packs.insert(name, format!("pack {path}: {message}"));
+                report.problem(&path, "damaged", message);
+            }
+            Some(_) => {}
+        }
+    }
+    let chosen: Vec<_> = choose_packs(present, level)?;
+    monitor.begin("check", "data", chosen.iter().map(|(_, meta)| meta.size).sum());
+    let mut reader = vault.reader();
+    for (name, meta) in chosen {
+        if monitor.interrupted() {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+        }
+        if !bad.packs.contains_key(&name) {
+            check_pack(vault, &meta.path, name, &mut reader, &mut bad, report)?;
+        }
+        monitor.advance(meta.size);
+    }
+    monitor.finish();
+    Ok(bad)
+}
+
+fn choose_packs(
+    present: HashMap<ObjectName, &ObjectMeta>,
+    level: DataLevel,
+) -> Result<Vec<(ObjectName, &ObjectMeta)>> {
+    let mut packs: Vec<_> = present.into_iter().collect();
+    packs.sort_unstable_by_key(|(name, _)| *name);
+    let percent = match level {
+        DataLevel::None => return Ok(Vec::new()),
+        DataLevel::All => return Ok(packs),
+        DataLevel::Subset(percent) => percent,
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a count"
+    )]
+    let wanted = ((packs.len() as f64 * percent / 100.0).ceil() as usize).min(packs.len());
+    for position in 0..wanted {
+        let random = getrandom::u64().map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+        let rest = (packs.len() - position) as u64;
+        let other = position + usize::try_from(random % rest).unwrap_or(0);
+        packs.swap(position, other);
+    }
+    packs.truncate(wanted);
+    Ok(packs)
+}
+
+/// Reads a pack: name, directory, and every record down to its plaintext.
+fn check_pack(
+    vault: &Vault,
+    path: &ObjectPath,
+    name: ObjectName,
+    reader: &mut ChunkReader,
+    bad: &mut Bad,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let core = vault.core();
+    let opened = crate::vault::read_named(&*core.store, path, name).and_then(|bytes| {
+        report.bytes_read += bytes.len() as u64;
+        open_directory(&core.keys, &bytes).map_err(|error| VaultError::of_object(path, error))
+    });
+    let directory = match opened {
+        Ok((_, directory)) => directory,
+        Err(error) => {
+            report.vault_problem(path, &error);
+            bad.packs.insert(name, error.to_string());
+            // Which of its records are whole all the same, shows when the snapshots are walked.
+            return Ok(());
+        }
+    };
+    let mut plain = Vec::new();
+    for (number, record) in (0u32..).zip(directory.records()) {
+        report.chunks += 1;
+        let form = {
+            let index = vault.index();
+            plan(&index, record.class, record.id).ok().and_then(|plan| plan.only(name, number))
+        };
+        // Records of a crashed run are in no index: nothing refers to them.
+        let Some(form) = form else { continue };
+        if let Err(error) = reader.read(&form, &mut plain) {
+            report.vault_problem(format!("{path} record {number}"), &error);
+            bad.records.insert((name, number), error.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Walks the trees of all snapshots; each node once.
+fn check_references(
+    vault: &Vault,
+    snapshots: &Catalog,
+    bad: &mut Bad,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let mut walk = Walk {
+        reader: vault.reader(),
+        bad,
+        verdicts: HashMap::new(),
+        good_pages: HashSet::new(),
+        bad_pages: HashMap::new(),
+        chunks: 0,
+    };
+    let mut harmed: BTreeMap<String, Vec<SnapshotId>> = BTreeMap::new();
+    monitor.begin("check", "references", snapshots.snapshots.len() as u64);
+    for snapshot in &snapshots.snapshots {
+        if monitor.interrupted() {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+        }
+        let index = vault.index();
+        let manifest = &snapshot.manifest;
+        if let Some(root) = manifest.root {
+            let height = crate::tree::height(manifest.content.len());
+            for message in walk.node(&index, height, root, chunk_count(manifest.content.len()))? {
+                harmed.entry(message).or_default().push(snapshot.id);
+            }
+        }
+        monitor.advance(1);
+    }
+    monitor.finish();
+    report.chunks += walk.chunks;
+    for (message, snapshots) in harmed {
+        report.problems.push(Problem { object: "snapshots".to_owned(), kind: "damaged", message, snapshots });
+    }
+    Ok(())
+}
+
+/// Messages about one subtree: bounded, for a missing pack harms thousands of chunks in the same way.
+const MESSAGES: usize = 8;
+
+struct Walk<'b> {
+    reader: ChunkReader,
+    bad: &'b mut Bad,
+    verdicts: HashMap<(u8, ChunkId), Vec<String>>,
+    good_pages: HashSet<ChunkId>,
+    bad_pages: HashMap<ChunkId, String>,
+    chunks: u64,
+}
+
+impl Walk<'_> {
+    fn node(
+        &mut self,
+        index: &ChunkIndex,
+        level: u8,
+        id: ChunkId,
+        chunks: u64,
+    ) -> Result<Vec<String>, VaultError> {
+        if let Some(verdict) = self.verdicts.get(&(level, id)) {
+            return Ok(verdict.clone());
+        }
+        self.chunks += 1;
+        let mut plain = Vec::new();
+        let read = plan(index, Class::Node(level), id).and_then(|plan| self.reader.read(&plan, &mut plain));
+        let mut messages = BTreeSet::new();
+        if let Err(error) = read {
+            messages.insert(error.to_string());
+        } else {
+            let below = (crate::tree::FAN_OUT as u64).pow(u32::from(level) - 1);
+            if plain.len() as u64 != chunks.div_ceil(below) * ChunkId::LEN as u64 {
+                messages.insert(format!("tree node {id} has the wrong size"));
+            }
+            for (child, bytes) in (0u64..).zip(plain.as_chunks().0) {
+                let child_chunks = below.min(chunks.saturating_sub(child * below));
+                let found = if level == 1 {
+                    self.page(index, ChunkId(*bytes))?
+                } else {
+                    self.node(index, level - 1, ChunkId(*bytes), child_chunks)?
+                };
+                if messages.len() < MESSAGES {
+                    messages.extend(found);
+                }
+            }
+        }
+        let verdict: Vec<String> = messages.into_iter().collect();
+        self.verdicts.insert((level, id), verdict.clone());
+        Ok(verdict)
+    }
+
+    fn page(&mut self, index: &ChunkIndex, id: ChunkId) -> Result<Vec<String>, VaultError> {
+        if self.good_pages.contains(&id) {
+            return Ok(Vec::new());
+        }
+        if let Some(message) = self.bad_pages.get(&id) {
+            return Ok(vec![message.clone()]);
+        }
+        self.chunks += 1;
+        match self.trouble(index, Class::Page, id, u8::MAX)? {
+            None => {
+                self.good_pages.insert(id);
+                Ok(Vec::new())
+            }
+            Some(message) => {
+                self.bad_pages.insert(id, message.clone());
+                Ok(vec![message])
+            }
+        }
+    }
+
+    /// Why no stored form of a chunk is usable, as far as is known without reading it.
+    fn trouble(
+        &mut self,
+        index: &ChunkIndex,
+        class: Class,
+        id: ChunkId,
+        depth: u8,
+    ) -> Result<Option<String>, VaultError> {
+        let mut trouble = Some(VaultError::MissingChunk(id).to_string());
+        for location in index.forms(class, id)? {
+            let own = location.record.encoding.depth();
+            if own >= depth {
+                continue;
+            }
+            let base = match location.record.encoding.base() {
+                Some(base) => self.trouble(index, class, base, own)?,
+                None => None,
+            };
+            match (self.bad.why(&location), base) {
+                (None, None) => return Ok(None),
+                (Some(why), _) if self.bad.packs.contains_key(&location.pack) => {
+                    let why = why.to_owned();
+                    // A damaged pack may still hold this record whole.
+                    let whole = plan(index, class, id).is_ok_and(|plan| {
+                        plan.only(location.pack, location.number)
+                            .is_some_and(|form| self.reader.read(&form, &mut Vec::new()).is_ok())
+                    });
+                    if whole {
+                        return Ok(None);
+                    }
+                    trouble = Some(why);
+                }
+                (Some(why), _) => trouble = Some(why.to_owned()),
+                (None, Some(base)) => trouble = Some(format!("its base is lost: {base}")),
+            }
+        }
+        Ok(trouble)
+    }
+}
+
+fn test_restore_into(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let mut warnings = Vec::new();
+    let problems = prove(vault, snapshot, CheckLevel::Full, monitor, &mut warnings)?;
+    report.warnings.extend(warnings);
+    report.test_restored.push(snapshot.id);
+    report.problems.extend(problems);
+    Ok(())
+}
+
+/// Restores a snapshot without writing it anywhere: every chunk, the checksum, and `SQLite`'s checks through a
+/// read-only VFS. What is wrong is returned.
+///
+/// # Errors
+/// Interrupted.
+pub fn test_restore(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    level: CheckLevel,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Problem>> {
+    prove(vault, snapshot, level, monitor, &mut Vec::new())
+}
+
+fn prove(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    level: CheckLevel,
+    monitor: &dyn Monitor,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Problem>> {
+    let manifest = &snapshot.manifest;
+    let object = format!("snapshot {} of {}", snapshot.id.short(), manifest.name);
+    let problem = |kind, message| {
+        Ok(vec![Problem { object: object.clone(), kind, message, snapshots: vec![snapshot.id] }])
+    };
+    monitor.begin("test restore", &manifest.name, manifest.content.len());
+    let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
+    monitor.finish();
+    match assembled {
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        Err(error) => return problem("damaged", error.to_string()),
+        Ok(sum) if manifest.sha256.is_some_and(|expected| expected != sum) => {
+            return problem("damaged", "its bytes do not have its SHA-256".to_owned());
+        }
+        Ok(_) => {}
+    }
+    if manifest.content.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(image) = vault.image(snapshot) else { return Ok(Vec::new()) };
+    let report = match verify_image(Box::new(image), level, &manifest.details.required_tables) {
+        Ok(report) => report,
+        Err(error) => return problem("damaged", error.to_string()),
+    };
+    if let Some(table) = report.missing_tables.first() {
+        return problem("damaged", format!("required table {table:?} is missing"));
+    }
+    match report.integrity {
+        Integrity::Damaged { findings } => {
+            let first = findings.first().map_or("", String::as_str);
+            return problem(
+                "damaged",
+                format!("SQLite finds the database damaged as it was captured: {first}"),
+            );
+        }
+        Integrity::NotCheckable { because } => {
+            warnings.push(format!("{object}: not checkable, because of {because}"))
+        }
+        Integrity::Ok | Integrity::Skipped => {}
+    }
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subset_is_rounded_up_and_has_no_repetitions() {
+        let metas: Vec<ObjectMeta> = (0..10)
+            .map(|_| ObjectMeta { path: ObjectPath::new("a").unwrap(), size: 1, modified: None })
+            .collect();
+        let present = || (0u8..10).map(|n| (ObjectName([n; 32]), &metas[usize::from(n)])).collect();
+        for (percent, expected) in [(0.0, 0), (5.0, 1), (10.0, 1), (11.0, 2), (100.0, 10)] {
+            let chosen = choose_packs(present(), DataLevel::Subset(percent)).unwrap();
+            assert_eq!(chosen.len(), expected);
+            assert_eq!(chosen.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>().len(), expected);
+        }
+        assert!(choose_packs(present(), DataLevel::None).unwrap().is_empty());
+    }
+}

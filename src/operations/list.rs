@@ -1,0 +1,386 @@
+//! `list` and `show`, and the words by which people name a snapshot.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, Timestamp};
+
+use crate::checksum::Sha256;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::{ChunkCounts, JournalMode, Kind};
+use crate::ids::{DatabaseId, SnapshotId};
+use crate::monitor::Monitor;
+use crate::vault::{Catalog, Snapshot, Vault};
+
+/// A snapshot for people and scripts, in the words of docs/cli.md.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub snapshot_id: SnapshotId,
+    /// Name of the database.
+    pub database: String,
+    /// Identity of the database.
+    pub database_id: DatabaseId,
+    /// Canonical path of the source.
+    pub source: String,
+    /// Machine of the source.
+    pub host: Option<String>,
+    /// Why it was made.
+    pub kind: Kind,
+    /// When the image was true.
+    pub created_at: Timestamp,
+    /// The snapshot it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// Bytes of the content.
+    pub size: u64,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Pages of the image.
+    pub page_count: u32,
+    /// Checksum of the content.
+    pub sha256: Option<Sha256>,
+    /// Where its chunks came from.
+    pub chunks: ChunkCounts,
+    /// Bytes of records added for it.
+    pub stored_bytes: u64,
+    /// The user's words.
+    pub description: Option<String>,
+    /// The user's `key=value` pairs.
+    pub tags: std::collections::BTreeMap<String, String>,
+    /// Tables that must be there after a restore.
+    pub required_tables: Vec<String>,
+    /// How the source keeps its journal.
+    pub journal_mode: Option<JournalMode>,
+    /// `PRAGMA user_version`.
+    pub user_version: Option<u32>,
+    /// `PRAGMA application_id`.
+    pub application_id: Option<u32>,
+    /// Fingerprint of the schema.
+    pub schema_fingerprint: Option<String>,
+    /// Version of `SQLite` that read the image.
+    pub sqlite_version: Option<String>,
+    /// Version of pagevault that made the snapshot.
+    pub tool_version: Option<String>,
+}
+
+impl From<&Snapshot> for SnapshotInfo {
+    fn from(snapshot: &Snapshot) -> Self {
+        let manifest = &snapshot.manifest;
+        let details = &manifest.details;
+        let geometry = manifest.content.geometry();
+        Self {
+            snapshot_id: snapshot.id,
+            database: manifest.name.clone(),
+            database_id: manifest.database,
+            source: String::from_utf8_lossy(details.source_path.as_deref().unwrap_or_default()).into_owned(),
+            host: details.host_name.clone(),
+            kind: manifest.kind,
+            created_at: snapshot.created_at(),
+            parent: manifest.parent,
+            size: manifest.content.len(),
+            page_size: geometry.map_or(0, |geometry| geometry.page_size.bytes()),
+            page_count: geometry.map_or(0, |geometry| geometry.page_count),
+            sha256: manifest.sha256,
+            chunks: details.chunks.unwrap_or_default(),
+            stored_bytes: details.stored_bytes.unwrap_or(0),
+            description: details.description.clone(),
+            tags: details.tags.iter().cloned().collect(),
+            required_tables: details.required_tables.clone(),
+            journal_mode: details.journal_mode,
+            user_version: details.user_version,
+            application_id: details.application_id,
+            schema_fingerprint: details.schema_fingerprint.map(|print| crate::ids::to_hex(&print)),
+            sqlite_version: details.sqlite_version.clone(),
+            tool_version: details.tool_version.clone(),
+        }
+    }
+}
+
+/// Which snapshots to list; each part narrows the choice.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Of this database.
+    pub database: Option<String>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Made at or after this.
+    pub since: Option<Timestamp>,
+    /// With all of these tags.
+    pub tags: Vec<(String, String)>,
+}
+
+impl ListFilter {
+    fn matches(&self, snapshot: &Snapshot) -> bool {
+        let manifest = &snapshot.manifest;
+        self.database.as_ref().is_none_or(|name| *name == manifest.name)
+            && self.kind.is_none_or(|kind| kind == manifest.kind)
+            && self.since.is_none_or(|since| snapshot.created_at() >= since)
+            && self.tags.iter().all(|tag| manifest.details.tags.contains(tag))
+    }
+}
+
+/// The snapshots that match, oldest first.
+///
+/// # Errors
+/// The vault cannot be listed. Objects that cannot be read become warnings.
+pub fn list(vault: &Vault, filter: &ListFilter, monitor: &dyn Monitor) -> Result<Vec<SnapshotInfo>> {
+    let catalog = catalog(vault, monitor)?;
+    if let Some(name) = &filter.database
+        && !catalog.database_names().contains(&name.as_str())
+    {
+        return Err(no_such_database(&catalog, name));
+    }
+    Ok(catalog.snapshots.iter().filter(|snapshot| filter.matches(snapshot)).map(SnapshotInfo::from).collect())
+}
+
+/// The snapshots of a vault; what cannot be read becomes a warning.
+pub(super) fn catalog(vault: &Vault, monitor: &dyn Monitor) -> Result<Catalog> {
+    let history = vault.history()?;
+    for (name, error) in &history.skipped {
+        monitor.warn(&format!("log object {name} is not used: {error}"));
+    }
+    let catalog = vault.catalog(&history)?;
+    for (name, error) in &catalog.skipped {
+        monitor.warn(&format!("snapshots object {name} is not used: {error}"));
+    }
+    Ok(catalog)
+}
+
+/// When a snapshot was wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moment {
+    /// The newest.
+    Latest,
+    /// The newest at or before this instant.
+    At(Timestamp),
+    /// The newest at or before this long ago.
+    Ago(SignedDuration),
+}
+
+/// A snapshot in the user's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotSpec {
+    /// By the beginning of its id, four digits or more.
+    Prefix(String),
+    /// The newest of a kind, or of all, in a vault of one database.
+    Latest(Option<Kind>),
+    /// Of a named database, or of the only one, at a moment.
+    Of(Option<String>, Moment),
+}
+
+/// Words that name no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} does not name a snapshot: expected an id, latest, latest:KIND, NAME@latest, NAME@TIME, NAME@-2h, or a time"
+)]
+pub struct SpecError(String);
+
+impl FromStr for SnapshotSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, SpecError> {
+        let unknown = || SpecError(text.to_owned());
+        if let Some((name, moment)) = text.rsplit_once('@') {
+            let name = (!name.is_empty()).then(|| name.to_owned()).ok_or_else(unknown)?;
+            return Ok(Self::Of(Some(name), parse_moment(moment).ok_or_else(unknown)?));
+        }
+        if text == "latest" {
+            return Ok(Self::Latest(None));
+        }
+        if let Some(kind) = text.strip_prefix("latest:") {
+            let kind = Kind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(unknown)?;
+            return Ok(Self::Latest(Some(kind)));
+        }
+        if (4..=SnapshotId::LEN * 2).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            return Ok(Self::Prefix(text.to_ascii_lowercase()));
+        }
+        match parse_moment(text) {
+            Some(moment @ Moment::At(_)) => Ok(Self::Of(None, moment)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// `latest`, a time span before now, or a time: RFC 3339, or a civil one in the machine's time zone.
+fn parse_moment(text: &str) -> Option<Moment> {
+    if text == "latest" {
+        return Some(Moment::Latest);
+    }
+    if let Some(span) = text.strip_prefix('-') {
+        let span: Span = span.parse().ok()?;
+        let ago = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+        return (!ago.is_negative()).then_some(Moment::Ago(ago));
+    }
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Some(Moment::At(instant));
+    }
+    let civil =
+        |time: DateTime| time.to_zoned(TimeZone::system()).ok().map(|zoned| Moment::At(zoned.timestamp()));
+    if let Ok(date) = text.parse::<Date>()
+        && !text.contains(['T', 't', ' '])
+    {
+        // A bare date means the whole day.
+        return civil(date.at(23, 59, 59, 999_999_999));
+    }
+    civil(text.parse().ok()?)
+}
+
+impl fmt::Display for SnapshotSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(prefix) => f.write_str(prefix),
+            Self::Latest(None) => f.write_str("latest"),
+            Self::Latest(Some(kind)) => write!(f, "latest:{}", kind.name()),
+            Self::Of(name, moment) => {
+                if let Some(name) = name {
+                    write!(f, "{name}@")?;
+                }
+                match moment {
+                    Moment::Latest => f.write_str("latest"),
+                    Moment::At(instant) => instant.fmt(f),
+                    Moment::Ago(ago) => write!(f, "-{ago:#}"),
+                }
+            }
+        }
+    }
+}
+
+/// The snapshot that `spec` names.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn find(vault: &Vault, spec: &SnapshotSpec, now: Timestamp, monitor: &dyn Monitor) -> Result<Snapshot> {
+    choose(&catalog(vault, monitor)?, spec, now).cloned()
+}
+
+/// As [`find`], in a catalog at hand.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn choose<'c>(catalog: &'c Catalog, spec: &SnapshotSpec, now: Timestamp) -> Result<&'c Snapshot> {
+    if catalog.snapshots.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "the vault has no snapshots")
+            .with_hint("make one with `pagevault snapshot DB`"));
+    }
+    match spec {
+        SnapshotSpec::Prefix(prefix) => by_prefix(catalog, prefix),
+        SnapshotSpec::Latest(kind) => {
+            only_database(catalog, spec)?;
+            let mut newest_first = catalog.snapshots.iter().rev();
+            newest_first.find(|snapshot| kind.is_none_or(|kind| kind == snapshot.manifest.kind)).ok_or_else(
+                || {
+                    Error::new(ErrorKind::NotFound, format!("no snapshot for {spec}"))
+                        .with_hint("`pagevault list` shows what there is")
+                },
+            )
+        }
+        SnapshotSpec::Of(name, moment) => {
+            let name = match name {
+                Some(name) => name.as_str(),
+                None => only_database(catalog, spec)?,
+            };
+            at_moment(catalog, name, moment, now)
+        }
+    }
+}
+
+fn by_prefix<'c>(catalog: &'c Catalog, prefix: &str) -> Result<&'c Snapshot> {
+    let mut matching =
+        catalog.snapshots.iter().filter(|snapshot| snapshot.id.to_string().starts_with(prefix));
+    match (matching.next(), matching.next()) {
+        (Some(snapshot), None) => Ok(snapshot),
+        (None, _) => {
+            Err(Error::new(ErrorKind::NotFound, format!("no snapshot has an id that begins with {prefix}"))
+                .with_hint("`pagevault list` shows what there is"))
+        }
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("several snapshots have an id that begins with {prefix}"),
+        )
+        .with_hint("give more digits")),
+    }
+}
+
+fn only_database<'c>(catalog: &'c Catalog, spec: &SnapshotSpec) -> Result<&'c str> {
+    let names = catalog.database_names();
+    let databases: std::collections::BTreeSet<_> =
+        catalog.snapshots.iter().map(|snapshot| snapshot.manifest.database).collect();
+    match (databases.len(), names.first()) {
+        (1, Some(_)) => Ok(catalog.snapshots.last().map_or("", |newest| newest.manifest.name.as_str())),
+        _ => Err(Error::new(
+            ErrorKind::Usage,
+            format!("{spec} is not enough: the vault has several databases"),
+        )
+        .with_hint(format!(
+            "say which: {}",
+            names.iter().take(5).map(|name| format!("{name}@latest")).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timestamp) -> Result<&'c Snapshot> {
+    // A database may have had another name earlier; it is found by any of them.
+    let Some(database) = catalog
+        .snapshots
+        .iter()
+        .rev()
+        .find(|snapshot| snapshot.manifest.name == name)
+        .map(|snapshot| snapshot.manifest.database)
+    else {
+        return Err(no_such_database(catalog, name));
+    };
+    let own: Vec<&Snapshot> =
+        catalog.snapshots.iter().filter(|snapshot| snapshot.manifest.database == database).collect();
+    let until = match moment {
+        Moment::Latest => Timestamp::MAX,
+        Moment::At(instant) => *instant,
+        Moment::Ago(ago) => now.saturating_sub(*ago).unwrap_or(Timestamp::MIN),
+    };
+    own.iter().rev().find(|snapshot| snapshot.created_at() <= until).copied().ok_or_else(|| {
+        let nearest: Vec<String> = own
+            .iter()
+            .take(3)
+            .map(|snapshot| format!("{} ({})", snapshot.id.short(), snapshot.created_at()))
+            .collect();
+        Error::new(ErrorKind::NotFound, format!("no snapshot of {name} is as old as {until}"))
+            .with_hint(format!("the oldest are {}", nearest.join(", ")))
+    })
+}
+
+fn no_such_database(catalog: &Catalog, name: &str) -> Error {
+    let names = catalog.database_names();
+    let known = if names.is_empty() {
+        "none yet".to_owned()
+    } else {
+        names.into_iter().take(10).collect::<Vec<_>>().join(", ")
+    };
+    Error::new(ErrorKind::NotFound, format!("the vault has no database named {name:?}"))
+        .with_hint(format!("it has: {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_are_told_apart() {
+        let parse = |text: &str| text.parse::<SnapshotSpec>();
+        assert_eq!(parse("latest"), Ok(SnapshotSpec::Latest(None)));
+        assert_eq!(parse("latest:migration"), Ok(SnapshotSpec::Latest(Some(Kind::Migration))));
+        assert_eq!(parse("AB12"), Ok(SnapshotSpec::Prefix("ab12".to_owned())));
+        assert_eq!(parse("app@latest"), Ok(SnapshotSpec::Of(Some("app".to_owned()), Moment::Latest)));
+        let ago = Moment::Ago(SignedDuration::from_hours(2));
+        assert_eq!(parse("app@-2h"), Ok(SnapshotSpec::Of(Some("app".to_owned()), ago)));
+        let at = Moment::At("2026-11-22T10:00:00Z".parse().unwrap());
+        assert_eq!(parse("2026-11-22T10:00:00Z"), Ok(SnapshotSpec::Of(None, at)));
+        assert!(matches!(parse("app@2026-11-22T10:00"), Ok(SnapshotSpec::Of(Some(_), Moment::At(_)))));
+        assert!(matches!(parse("app@2026-11-22"), Ok(SnapshotSpec::Of(Some(_), Moment::At(_)))));
+        for wrong in ["", "abc", "xyzw", "latest:weekly", "@latest", "app@", "app@noon", "app@--2h", "-2h"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

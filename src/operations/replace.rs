@@ -1,0 +1,46 @@
+//! Putting a restored file in the place of an existing one: only when nobody else uses it, and never next to the
+//! old one's log.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::sole_use::{SoleUse, holders};
+
+/// How long other users of the target may take to finish what they are doing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Renames `new` over `target`, whose sidecars go first.
+pub(super) fn replace(new: &Path, target: &Path) -> Result<()> {
+    let failed = |verb: &str, error: std::io::Error| {
+        Error::new(ErrorKind::Failed, format!("cannot {verb} {}: {error}", target.display()))
+            .with_source(error)
+    };
+    let Some(sole) = SoleUse::prove(target, PATIENCE).map_err(|error| failed("lock", error))? else {
+        return Err(in_use(target));
+    };
+    let put = || -> Result<()> {
+        for sidecar in super::restore::sidecars(target) {
+            super::restore::remove_if_there(&sidecar)?;
+        }
+        std::fs::rename(new, target).map_err(|error| failed("replace", error))
+    };
+    match put() {
+        // The lock is let go only now: nobody could open the old file's name meanwhile.
+        Ok(()) => {
+            drop(sole);
+            Ok(())
+        }
+        Err(error) => {
+            sole.give_back();
+            Err(error)
+        }
+    }
+}
+
+fn in_use(target: &Path) -> Error {
+    let holders = holders(target);
+    let by = if holders.is_empty() { "another process".to_owned() } else { holders.join(", ") };
+    Error::new(ErrorKind::Refused, format!("{} is in use by {by}", target.display()))
+        .with_hint("stop what uses it and try again, or restore to another path")
+}

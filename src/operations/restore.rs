@@ -1,0 +1,317 @@
+//! `restore --to`: a stored snapshot as a file, proven before it has its name.
+//!
+//! The image is written to a temporary file next to the target, every chunk checked by its id, the whole by SHA-256
+//! and by `SQLite` itself; only then is it put in place in one step. Whatever fails or interrupts, the target is what
+//! it was.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::assemble::assemble;
+use super::list::{SnapshotSpec, find};
+use crate::checksum::Sha256;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{SnapshotId, to_hex};
+use crate::monitor::Monitor;
+use crate::sqlite::{CheckLevel, FileImage, ForeignKeyProblem, Integrity, verify_image};
+use crate::vault::{Snapshot, Vault};
+
+/// What is to be restored, and where to.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// Which snapshot.
+    pub snapshot: SnapshotSpec,
+    /// The file to make.
+    pub target: PathBuf,
+    /// Whether an existing file may be replaced.
+    pub overwrite: bool,
+    /// How thoroughly `SQLite` checks the image before it gets its name.
+    pub check: CheckLevel,
+}
+
+/// What was proven of a restored file.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Verified {
+    /// The whole file has the snapshot's SHA-256; `None` for a point that has none.
+    pub sha256: Option<bool>,
+    /// What `SQLite` says.
+    pub integrity_check: Integrity,
+    /// All tables that the snapshot requires are there.
+    pub required_tables: bool,
+    /// Broken references, as the application left them.
+    pub foreign_keys: Vec<ForeignKeyProblem>,
+}
+
+/// A finished restore, in the words of docs/cli.md.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RestoreReport {
+    /// What was restored.
+    pub snapshot_id: SnapshotId,
+    /// Name of the database.
+    pub database: String,
+    /// The file.
+    pub target: String,
+    /// Bytes.
+    pub size: u64,
+    /// Checksum of the file.
+    pub sha256: Sha256,
+    /// What was proven.
+    pub verified: Verified,
+    /// Milliseconds, all in all.
+    pub duration_ms: u64,
+    /// Milliseconds of that for `SQLite`'s checks.
+    pub check_ms: u64,
+}
+
+/// Restores a snapshot to a path.
+///
+/// # Errors
+/// There is no such snapshot, the target exists and may not be replaced, the vault lacks something, or the image
+/// fails its proof. The target is then as it was.
+pub fn restore(
+    vault: &Vault,
+    request: &RestoreRequest,
+    clock: &dyn Clock,
+    monitor: &dyn Monitor,
+) -> Result<RestoreReport> {
+    let started = Instant::now();
+    for skipped in vault.load_index()? {
+        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
+    }
+    let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
+    let existing = inspect_target(&request.target, request.overwrite)?;
+    let mut temporary = Temporary::create(&request.target)?;
+    monitor.begin("restore", &snapshot.manifest.name, snapshot.manifest.content.len());
+    let assembled = assemble(vault, &snapshot, monitor, &mut |piece| temporary.write(piece));
+    monitor.finish();
+    let sha256 = assembled?;
+    let check_started = Instant::now();
+    let verified = prove(&snapshot, &temporary, sha256, request.check)?;
+    let check_ms = millis(check_started);
+    if monitor.interrupted() {
+        return Err(Error::new(ErrorKind::Interrupted, "interrupted; the target is as it was"));
+    }
+    temporary.put_in_place(&request.target, existing.as_ref())?;
+    Ok(RestoreReport {
+        snapshot_id: snapshot.id,
+        database: snapshot.manifest.name.clone(),
+        target: request.target.display().to_string(),
+        size: snapshot.manifest.content.len(),
+        sha256,
+        verified,
+        duration_ms: millis(started),
+        check_ms,
+    })
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The target's metadata if it exists and may be replaced.
+fn inspect_target(target: &Path, overwrite: bool) -> Result<Option<std::fs::Metadata>> {
+    let metadata = match std::fs::symlink_metadata(target) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refuse_sidecars(target, overwrite).map(|()| None);
+        }
+        Err(error) => return Err(io(target, "inspect", error)),
+    };
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a folder" } else { "not a regular file" };
+        return Err(Error::new(ErrorKind::Refused, format!("{} is {what}", target.display()))
+            .with_hint("name a file to restore to"));
+    }
+    if !overwrite {
+        return Err(Error::new(ErrorKind::Refused, format!("{} exists", target.display()))
+            .with_hint("choose another path, or replace it with --yes"));
+    }
+    Ok(Some(metadata))
+}
+
+/// A database put next to the log of another is corrupt at its first opening.
+fn refuse_sidecars(target: &Path, overwrite: bool) -> Result<()> {
+    if overwrite {
+        return Ok(());
+    }
+    for sidecar in sidecars(target) {
+        if sidecar.symlink_metadata().is_ok() {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("{} is left over from another database", sidecar.display()),
+            )
+            .with_hint("move it away, choose another path, or remove it with --yes"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn sidecars(target: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    ["-wal", "-shm", "-journal"].into_iter().map(|suffix| {
+        let mut name = target.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+fn io(path: &Path, verb: &str, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Failed,
+    };
+    let made = Error::new(kind, format!("cannot {verb} {}: {error}", path.display()));
+    match error.kind() {
+        std::io::ErrorKind::NotFound => made.with_hint("the folder must exist"),
+        std::io::ErrorKind::StorageFull => made.with_hint("free space there, or restore to another disk"),
+        std::io::ErrorKind::PermissionDenied => made.with_hint("restore as a user who may write there"),
+        _ => made,
+    }
+    .with_source(error)
+}
+
+fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: CheckLevel) -> Result<Verified> {
+    let matches = snapshot.manifest.sha256.map(|expected| expected == sha256);
+    if matches == Some(false) {
+        return Err(Error::new(
+            ErrorKind::Damage,
+            format!("snapshot {}: the restored bytes do not have its SHA-256", snapshot.id.short()),
+        )
+        .with_hint("restore another snapshot; `pagevault list` shows them"));
+    }
+    let mut verified = Verified {
+        sha256: matches,
+        integrity_check: Integrity::Skipped,
+        required_tables: true,
+        foreign_keys: Vec::new(),
+    };
+    if snapshot.manifest.content.is_empty() || snapshot.manifest.content.geometry().is_none() {
+        return Ok(verified);
+    }
+    let file = temporary.reopen()?;
+    let required = &snapshot.manifest.details.required_tables;
+    let report = verify_image(Box::new(FileImage::new(file)?), level, required)?;
+    if let Integrity::Damaged { findings } = &report.integrity {
+        let first = findings.first().map_or("", String::as_str);
+        return Err(Error::new(
+            ErrorKind::Damage,
+            format!(
+                "snapshot {} is exactly what was captured, but SQLite finds the database damaged: {first}",
+                snapshot.id.short()
+            ),
+        )
+        .with_hint("restore an older snapshot, or this one as it is with --check none"));
+    }
+    if let Some(table) = report.missing_tables.first() {
+        return Err(Error::new(
+            ErrorKind::Damage,
+            format!("snapshot {}: required table {table:?} is missing", snapshot.id.short()),
+        ));
+    }
+    verified.integrity_check = report.integrity;
+    verified.foreign_keys = report.foreign_keys;
+    Ok(verified)
+}
+
+/// The file in the making; removed unless it is put in place.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    in_place: bool,
+}
+
+impl Temporary {
+    fn create(target: &Path) -> Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+        let name = target.file_name().ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("{} does not name a file", target.display()))
+        })?;
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".pagevault-{}", to_hex(&random)));
+        let path = target.with_file_name(temporary);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| io(&path, "create", error))?;
+        Ok(Self { path, file, in_place: false })
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write_all(piece).map_err(|error| io(&self.path, "write", error))
+    }
+
+    fn reopen(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| io(&self.path, "read back", error))
+    }
+
+    /// Durable bytes, then no stale sidecars, then the name.
+    fn put_in_place(mut self, target: &Path, existing: Option<&std::fs::Metadata>) -> Result<()> {
+        if let Some(metadata) = existing {
+            std::os::unix::fs::fchown(&self.file, Some(metadata.uid()), Some(metadata.gid()))
+                .or_else(|error| {
+                    if metadata.uid() == rustix::process::geteuid().as_raw() { Ok(()) } else { Err(error) }
+                })
+                .map_err(|error| io(&self.path, "give the old owner to", error))?;
+            let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o7777);
+            self.file.set_permissions(mode).map_err(|error| io(&self.path, "give the old mode to", error))?;
+        }
+        self.file.sync_all().map_err(|error| io(&self.path, "write", error))?;
+        if existing.is_some() {
+            super::replace::replace(&self.path, target)?;
+        } else {
+            for sidecar in sidecars(target) {
+                remove_if_there(&sidecar)?;
+            }
+            rename_new(&self.path, target)?;
+        }
+        self.in_place = true;
+        sync_folder(target)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.in_place {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::EXIST) => {
+            Err(Error::new(ErrorKind::Refused, format!("{} has come into being meanwhile", to.display()))
+                .with_hint("choose another path, or replace it with --yes"))
+        }
+        // A file system without that operation: a hard link never replaces either.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            std::fs::hard_link(from, to).map_err(|error| io(to, "create", error))?;
+            std::fs::remove_file(from).map_err(|error| io(from, "remove", error))
+        }
+        Err(error) => Err(io(to, "create", error.into())),
+    }
+}
+
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, "remove", error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(target: &Path) -> Result<()> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io(folder, "sync", error))
+}

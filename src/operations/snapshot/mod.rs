@@ -1,0 +1,379 @@
+//! `snapshot`: live databases into the vault.
+//!
+//! Several databases share a run: its packs, its index object and, as far as they are small, the object that
+//! publishes them. A database is reported only after what publishes it is durable.
+
+mod identity;
+mod pipeline;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use self::identity::Identity;
+use self::pipeline::{ImageWriter, StoredTree};
+use crate::checksum::Sha256;
+use crate::chunk::Class;
+use crate::clock::Clock;
+use crate::codec::Encoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log::{LogEntry, Published};
+use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest};
+use crate::ids::{ChunkId, HostId, SnapshotId};
+use crate::monitor::Monitor;
+use crate::page_source::PageSource;
+use crate::sqlite::{self, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
+use crate::vault::log::History;
+use crate::vault::writer::{EncodedChunk, RunWriter};
+use crate::vault::{Catalog, Snapshot, Vault, VaultError};
+
+/// Bytes of new objects after which finished databases are published without waiting for the rest of the run.
+const PUBLISH_AFTER: u64 = 16 << 20;
+
+/// The machine a database is read on.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Stable identity.
+    pub id: HostId,
+    /// Name for people.
+    pub name: Option<String>,
+}
+
+/// What is to be snapshotted, and how.
+#[derive(Debug, Clone)]
+pub struct SnapshotRequest {
+    /// The databases.
+    pub databases: Vec<PathBuf>,
+    /// Name of the database in the vault; the file's stem if not given. For a single database only.
+    pub name: Option<String>,
+    /// Why it is made.
+    pub kind: Kind,
+    /// The user's words.
+    pub description: Option<String>,
+    /// The user's `key=value` pairs.
+    pub tags: Vec<(String, String)>,
+    /// Tables that must be there, now and after a restore.
+    pub required_tables: Vec<String>,
+    /// zstd level.
+    pub compression_level: i32,
+    /// How long to wait for a lock.
+    pub busy_timeout: Duration,
+    /// Give up when the database has been held for longer.
+    pub max_hold: Option<Duration>,
+    /// Read every page even where nothing can have changed.
+    pub full_scan: bool,
+    /// Test-restore from the vault before success is reported.
+    pub verify: bool,
+    /// This machine.
+    pub host: Host,
+}
+
+/// A finished snapshot, in the words of docs/cli.md.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SnapshotReport {
+    /// Its id.
+    pub snapshot_id: SnapshotId,
+    /// Name of the database.
+    pub database: String,
+    /// Canonical path of the source.
+    pub source: String,
+    /// Why it was made.
+    pub kind: Kind,
+    /// When the image was true.
+    pub created_at: Timestamp,
+    /// The snapshot it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// Bytes of the image.
+    pub size: u64,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Pages of the image.
+    pub page_count: u32,
+    /// Checksum of the image.
+    pub sha256: Sha256,
+    /// Where its chunks came from.
+    pub chunks: ChunkCounts,
+    /// Bytes of records added for it.
+    pub stored_bytes: u64,
+    /// Milliseconds from opening the database to its manifest.
+    pub duration_ms: u64,
+    /// Milliseconds for which the database was held.
+    pub hold_ms: u64,
+}
+
+/// Snapshots all databases of `request`; `each` hears of every one, success or failure, when it is settled.
+///
+/// # Errors
+/// The request makes no sense, or the vault itself fails; what `each` was told of remains true.
+pub fn snapshot(
+    vault: &Vault,
+    request: &SnapshotRequest,
+    clock: &dyn Clock,
+    monitor: &dyn Monitor,
+    each: &mut dyn FnMut(&Path, Result<SnapshotReport>),
+) -> Result<()> {
+    if request.name.is_some() && request.databases.len() > 1 {
+        return Err(Error::new(ErrorKind::Usage, "one name was given for several databases")
+            .with_hint("snapshot them one by one, or leave --name out: each is then named after its file"));
+    }
+    for skipped in vault.load_index()? {
+        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
+    }
+    let history = vault.history()?;
+    let catalog = vault.catalog(&history)?;
+    for (name, error) in &catalog.skipped {
+        monitor.warn(&format!("snapshots object {name} is not used: {error}"));
+    }
+    let mut run = Run {
+        vault,
+        request,
+        clock,
+        monitor,
+        history,
+        names: identity::Names::of(&catalog),
+        catalog,
+        writer: vault.begin_run(),
+        finished: Vec::new(),
+        published_bytes: 0,
+    };
+    for path in &request.databases {
+        if let Err(error) = run.add(path) {
+            let interrupted = error.kind() == ErrorKind::Interrupted;
+            each(path, Err(error));
+            if interrupted {
+                break;
+            }
+        }
+        if run.is_due() {
+            run.publish(each)?;
+        }
+    }
+    run.publish(each)
+}
+
+struct Finished<'a> {
+    path: &'a Path,
+    id: SnapshotId,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+struct Run<'a> {
+    vault: &'a Vault,
+    request: &'a SnapshotRequest,
+    clock: &'a dyn Clock,
+    monitor: &'a dyn Monitor,
+    history: History,
+    catalog: Catalog,
+    names: identity::Names,
+    writer: RunWriter,
+    finished: Vec<Finished<'a>>,
+    published_bytes: u64,
+}
+
+impl<'a> Run<'a> {
+    fn add(&mut self, path: &'a Path) -> Result<()> {
+        let started = Instant::now();
+        let options = OpenOptions { busy_timeout: self.request.busy_timeout };
+        let mut database = LiveDatabase::open(path, &options)?;
+        let canonical = database.canonical_path().to_path_buf();
+        let identity = Identity::of(&self.catalog, &mut self.names, self.request, &canonical)
+            .map_err(|error| error.context(path.display()))?;
+        let parent = identity.parent.and_then(|id| self.catalog.get(id)).cloned();
+        let created_at = self.clock.now();
+        let capture = database.begin()?;
+        for table in &self.request.required_tables {
+            if !capture.has_table(table)? {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{}: no table {table:?}", path.display()),
+                )
+                .with_hint("check --require-table; nothing was stored"));
+            }
+        }
+        let facts = capture.facts().clone();
+        let geometry = capture.geometry();
+        let mut image = ImageWriter::new(
+            self.vault,
+            parent.as_ref(),
+            geometry.image_len(),
+            self.request.compression_level,
+        );
+        let max_hold = self.request.max_hold;
+        self.monitor.begin("snapshot", &identity.name, geometry.image_len());
+        let stored = image.write(
+            &mut self.writer,
+            capture,
+            self.monitor,
+            &|capture| match max_hold {
+                Some(limit) if capture.held() > limit => Err(held_too_long(path, limit)),
+                _ => Ok(()),
+            },
+            |capture| Ok(capture.finish()?.hold),
+        );
+        self.monitor.finish();
+        let (pages, hold) = stored?;
+        let mut stored = pages.finish(&mut self.writer)?;
+        stored.counts.total = crate::chunk::chunk_count(geometry.image_len());
+        let timing_ms = (millis(hold), millis(started.elapsed()));
+        let manifest = self.manifest(
+            &identity,
+            Content::Image(geometry),
+            parent.as_ref(),
+            &facts,
+            &stored,
+            created_at,
+            timing_ms,
+            &canonical,
+        );
+        self.finish(path, manifest)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a manifest is made of just these")]
+    fn manifest(
+        &self,
+        identity: &Identity,
+        content: Content,
+        parent: Option<&Snapshot>,
+        facts: &DatabaseFacts,
+        stored: &StoredTree,
+        created_at: Timestamp,
+        timing_ms: (u64, u64),
+        source: &Path,
+    ) -> Manifest {
+        use std::os::unix::ffi::OsStrExt;
+        Manifest {
+            database: identity.database,
+            name: identity.name.clone(),
+            created_at_us: created_at.as_microsecond(),
+            kind: self.request.kind,
+            content,
+            root: stored.root,
+            sha256: Some(stored.sha256),
+            parent: parent.map(|parent| parent.id),
+            host: self.request.host.id,
+            details: Details {
+                host_name: self.request.host.name.clone(),
+                source_path: Some(source.as_os_str().as_bytes().to_vec()),
+                journal_mode: Some(match facts.journal_mode {
+                    sqlite::JournalMode::Rollback => JournalMode::Rollback,
+                    sqlite::JournalMode::Wal => JournalMode::Wal,
+                }),
+                user_version: Some(facts.user_version.cast_unsigned()),
+                application_id: Some(facts.application_id.cast_unsigned()),
+                schema_fingerprint: Some(facts.schema_fingerprint),
+                sqlite_version: Some(facts.sqlite_version.clone()),
+                tool_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+                description: self.request.description.clone(),
+                tags: self.request.tags.clone(),
+                required_tables: self.request.required_tables.clone(),
+                chunks: Some(stored.counts),
+                stored_bytes: Some(stored.stored_bytes),
+                timing_ms: Some(timing_ms),
+                wal_frames: facts.wal_frames.map(u64::from),
+            },
+        }
+    }
+
+    /// Puts the manifest's copy into the run's metadata pack; publishing comes later.
+    fn finish(&mut self, path: &'a Path, manifest: Manifest) -> Result<()> {
+        let bytes = manifest.encode().map_err(VaultError::from)?;
+        let id = self.vault.snapshot_id(&bytes)?;
+        let mut encoded = Vec::new();
+        let encoding = Encoder::new(self.request.compression_level).encode(&bytes, None, &mut encoded);
+        let plain_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let copy =
+            EncodedChunk { id: ChunkId(id.0), class: Class::Manifest, encoding, plain_len, bytes: encoded };
+        if self.writer.claim(Class::Manifest, copy.id) {
+            self.writer.sink()?.push(copy)?;
+        }
+        self.finished.push(Finished { path, id, bytes, manifest });
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.writer.written().bytes - self.published_bytes >= PUBLISH_AFTER || self.writer.is_heavy()
+    }
+
+    fn publish(&mut self, each: &mut dyn FnMut(&Path, Result<SnapshotReport>)) -> Result<()> {
+        if self.finished.is_empty() {
+            return Ok(());
+        }
+        let manifests: Vec<Vec<u8>> = self.finished.iter().map(|finished| finished.bytes.clone()).collect();
+        let object = self.writer.publish(&mut self.vault.index(), &manifests)?;
+        self.published_bytes = self.writer.written().bytes;
+        let published = self
+            .finished
+            .iter()
+            .map(|finished| Published { snapshot: finished.id, database: finished.manifest.database, object })
+            .collect();
+        let logged =
+            self.vault.append_log(&self.history, self.clock.now(), vec![LogEntry::Published(published)]);
+        if let Err(error) = logged {
+            self.monitor.warn(&format!("the snapshot is stored, but the log could not be written: {error}"));
+        }
+        for finished in std::mem::take(&mut self.finished) {
+            let snapshot = Snapshot {
+                id: finished.id,
+                object,
+                epoch: self.vault.current_epoch()?,
+                manifest: finished.manifest.clone(),
+            };
+            let proven = if self.request.verify { self.prove(&snapshot) } else { Ok(()) };
+            self.catalog.snapshots.push(snapshot);
+            each(finished.path, proven.map(|()| report(&finished)));
+        }
+        Ok(())
+    }
+
+    fn prove(&self, snapshot: &Snapshot) -> Result<()> {
+        let proof = super::check::test_restore(self.vault, snapshot, CheckLevel::Full, self.monitor)?;
+        match proof.first() {
+            None => Ok(()),
+            Some(problem) => Err(Error::new(
+                ErrorKind::Damage,
+                format!(
+                    "snapshot {} was stored, but its test restore failed: {problem}",
+                    snapshot.id.short()
+                ),
+            )
+            .with_hint("check the database itself with `PRAGMA integrity_check`, and the disk of the vault")),
+        }
+    }
+}
+
+fn report(finished: &Finished<'_>) -> SnapshotReport {
+    let manifest = &finished.manifest;
+    let details = &manifest.details;
+    let geometry = manifest.content.geometry();
+    let (hold_ms, duration_ms) = details.timing_ms.unwrap_or_default();
+    SnapshotReport {
+        snapshot_id: finished.id,
+        database: manifest.name.clone(),
+        source: String::from_utf8_lossy(details.source_path.as_deref().unwrap_or_default()).into_owned(),
+        kind: manifest.kind,
+        created_at: Timestamp::from_microsecond(manifest.created_at_us).unwrap_or_default(),
+        parent: manifest.parent,
+        size: manifest.content.len(),
+        page_size: geometry.map_or(0, |geometry| geometry.page_size.bytes()),
+        page_count: geometry.map_or(0, |geometry| geometry.page_count),
+        sha256: manifest.sha256.unwrap_or(Sha256([0; 32])),
+        chunks: details.chunks.unwrap_or_default(),
+        stored_bytes: details.stored_bytes.unwrap_or(0),
+        duration_ms,
+        hold_ms,
+    }
+}
+
+fn held_too_long(path: &Path, limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        format!("{}: reading it would hold it for longer than {} ms", path.display(), limit.as_millis()),
+    )
+    .with_hint("nothing was stored; allow more with --max-hold, or try when the machine is less busy")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,356 @@
+//! One image into the vault: read, name, compare, encode, seal, all at once through bounded channels.
+//!
+//! ```text
+//! reading thread: page source -> BLAKE3 id -> parent's id? -> this run? -> index?    tree of ids
+//!        |                                                        | new
+//!        v                                                        v
+//! SHA-256 thread, every byte in order                encoding threads: base, zstd, check -> sealer -> store
+//! ```
+//!
+//! Buffers are few and go round: when all are in use, reading waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::checksum::{Sha256, Sha256Hasher};
+use crate::chunk::{CHUNK_SIZE, Class, chunk_count, chunk_len};
+use crate::codec::{Base, Encoder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::ChunkCounts;
+use crate::ids::ChunkId;
+use crate::monitor::Monitor;
+use crate::page_source::PageSource;
+use crate::tree::{Node, TreeBuilder, height};
+use crate::vault::image::TreeReader;
+use crate::vault::index::ChunkIndex;
+use crate::vault::reader::{ChunkPlan, ChunkReader, plan};
+use crate::vault::writer::{ChunkSink, EncodedChunk, RunWriter};
+use crate::vault::{Snapshot, Vault, VaultError};
+
+/// Buffers of 64 KiB in circulation: 8 MiB.
+const BUFFERS: usize = 128;
+/// One in so many chunks that the vault is believed to have already is read to make sure.
+const SAMPLE: u64 = 64;
+
+/// A whole image in the vault.
+#[derive(Debug)]
+pub(super) struct StoredTree {
+    pub(super) root: Option<ChunkId>,
+    pub(super) sha256: Sha256,
+    pub(super) counts: ChunkCounts,
+    pub(super) stored_bytes: u64,
+}
+
+/// A chunk of an image; its buffer goes back to the others when the last user lets go.
+struct Buffer {
+    bytes: Vec<u8>,
+    home: Sender<Vec<u8>>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // The channel holds all buffers there are, so this never waits.
+        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
+struct Job {
+    id: ChunkId,
+    buffer: Arc<Buffer>,
+    base: Option<ChunkPlan>,
+}
+
+#[derive(Default)]
+struct Tally {
+    delta: AtomicU64,
+    full: AtomicU64,
+    stored_bytes: AtomicU64,
+}
+
+/// Pages are in; the tree's open nodes are not.
+pub(super) struct StoredPages<'i, 'v> {
+    image: &'i mut ImageWriter<'v>,
+    sha256: Sha256,
+    tally: Tally,
+}
+
+/// Writes one image against its parent.
+pub(super) struct ImageWriter<'v> {
+    vault: &'v Vault,
+    image_len: u64,
+    parent: Option<ParentTree>,
+    builder: TreeBuilder,
+    counts: ChunkCounts,
+    node_encoder: Encoder,
+    node_bytes: u64,
+    level: i32,
+}
+
+/// The parent's chunk ids by position, as far as they can be read.
+struct ParentTree {
+    tree: TreeReader,
+    reader: ChunkReader,
+    image_len: u64,
+}
+
+impl ParentTree {
+    fn id_at(&mut self, index: &ChunkIndex, level: u8, position: u64) -> Option<ChunkId> {
+        if level > height(self.image_len) || (level == 0 && position >= chunk_count(self.image_len)) {
+            return None;
+        }
+        // A parent that is damaged or shorter here is no reason to fail: what it lacks is stored anew.
+        self.tree.id_at(index, &mut self.reader, level, position).ok()
+    }
+}
+
+/// The version to encode against: the chunk itself if it is stored in full, else what it is a delta against, so
+/// that no delta needs more than one further read.
+fn base_of(index: &ChunkIndex, class: Class, old: ChunkId) -> Option<ChunkPlan> {
+    let plan_of = |id| plan(index, class, id).ok();
+    let old = plan_of(old)?;
+    match old.location()?.record.encoding.base() {
+        None => Some(old),
+        Some(base) => {
+            plan_of(base).filter(|base| base.location().is_some_and(|l| l.record.encoding.depth() == 0))
+        }
+    }
+}
+
+impl<'v> ImageWriter<'v> {
+    pub(super) fn new(vault: &'v Vault, parent: Option<&Snapshot>, image_len: u64, level: i32) -> Self {
+        let current = vault.current_epoch().ok();
+        let parent = parent.filter(|parent| Some(parent.epoch) == current).map(|parent| {
+            let image_len = parent.manifest.content.len();
+            ParentTree {
+                tree: TreeReader::new(parent.manifest.root, image_len),
+                reader: vault.reader(),
+                image_len,
+            }
+        });
+        Self {
+            vault,
+            image_len,
+            parent,
+            builder: TreeBuilder::new(),
+            counts: ChunkCounts::default(),
+            node_encoder: Encoder::new(level),
+            node_bytes: 0,
+            level,
+        }
+    }
+
+    /// Reads the whole source and stores its chunks. `still_allowed` is asked between chunks; `release` takes the
+    /// source as soon as the last page is read, while encoding and hashing still go on.
+    pub(super) fn write<'i, S: PageSource, T>(
+        &'i mut self,
+        writer: &mut RunWriter,
+        mut source: S,
+        monitor: &dyn Monitor,
+        still_allowed: &dyn Fn(&S) -> Result<()>,
+        release: impl FnOnce(S) -> Result<T>,
+    ) -> Result<(StoredPages<'i, 'v>, T)> {
+        let (home, pool) = bounded(BUFFERS);
+        for _ in 0..BUFFERS.min(usize::try_from(chunk_count(self.image_len)).unwrap_or(BUFFERS)) {
+            let _ = home.try_send(Vec::new());
+        }
+        let (hash_queue, hash_inbox) = bounded::<Arc<Buffer>>(BUFFERS);
+        let (jobs, job_inbox) = bounded::<Job>(BUFFERS);
+        let tally = Tally::default();
+        let sink = writer.sink()?;
+        let (vault, level) = (self.vault, self.level);
+        let (sha256, encoded, read) = std::thread::scope(|scope| {
+            let hasher = scope.spawn(move || hash(&hash_inbox));
+            let encoders: Vec<_> = (0..crate::operations::workers())
+                .map(|_| {
+                    let (inbox, sink, tally) = (job_inbox.clone(), sink.clone(), &tally);
+                    scope.spawn(move || encode(&inbox, &sink, vault.reader(), level, tally))
+                })
+                .collect();
+            drop((job_inbox, sink));
+            let channels = Channels { home, pool, hash_queue, jobs };
+            let read = self.read_chunks(writer, &mut source, monitor, still_allowed, &channels);
+            drop(channels);
+            let read = read.and_then(|()| release(source));
+            let encoded: Result<(), VaultError> =
+                encoders.into_iter().map(|thread| thread.join().unwrap_or(Err(VaultError::Worker))).collect();
+            (hasher.join().map_err(|_| VaultError::Worker), encoded, read)
+        });
+        // A reader that could not hand over a chunk only knows that the run failed; flushing says why.
+        if encoded.is_err() || read.is_err() {
+            let broken = read.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Failed);
+            if broken && let Err(error) = writer.flush(&mut vault.index()) {
+                return Err(error.into());
+            }
+        }
+        let released = read?;
+        encoded?;
+        Ok((StoredPages { image: self, sha256: sha256?, tally }, released))
+    }
+
+    fn read_chunks<S: PageSource>(
+        &mut self,
+        writer: &mut RunWriter,
+        source: &mut S,
+        monitor: &dyn Monitor,
+        still_allowed: &dyn Fn(&S) -> Result<()>,
+        channels: &Channels,
+    ) -> Result<()> {
+        let pages_per_chunk =
+            u64::try_from(CHUNK_SIZE).unwrap_or(0) / u64::from(source.geometry().page_size.bytes());
+        for position in 0..chunk_count(self.image_len) {
+            if monitor.interrupted() {
+                return Err(Error::new(
+                    ErrorKind::Interrupted,
+                    "interrupted; nothing of this database was stored",
+                ));
+            }
+            still_allowed(source)?;
+            let mut bytes = channels.pool.recv().map_err(|_| VaultError::Worker)?;
+            bytes.resize(chunk_len(self.image_len, position), 0);
+            let first_page = u32::try_from(position * pages_per_chunk)
+                .map_err(|_| Error::new(ErrorKind::Failed, "an image beyond the largest page number"))?;
+            source.read_pages(first_page, &mut bytes)?;
+            let buffer = Arc::new(Buffer { bytes, home: channels.home.clone() });
+            channels.hash_queue.send(Arc::clone(&buffer)).map_err(|_| VaultError::Worker)?;
+            let len = buffer.bytes.len() as u64;
+            let id = self.vault.chunk_id(Class::Page, &buffer.bytes)?;
+            if let Some(base) = self.settle(writer, position, id)? {
+                channels.jobs.send(Job { id, buffer, base }).map_err(|_| VaultError::Worker)?;
+            }
+            self.push_id(writer, id)?;
+            if writer.is_heavy() {
+                writer.flush(&mut self.vault.index())?;
+            }
+            monitor.advance(len);
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of a chunk; `Some` if it must be stored, with what it may be a delta against.
+    #[expect(clippy::option_option, reason = "to be stored or not, and with or without a base")]
+    fn settle(
+        &mut self,
+        writer: &mut RunWriter,
+        position: u64,
+        id: ChunkId,
+    ) -> Result<Option<Option<ChunkPlan>>, VaultError> {
+        let index = self.vault.index();
+        let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, 0, position));
+        if writer.has(Class::Page, id) {
+            self.counts.deduplicated += 1;
+            return Ok(None);
+        }
+        // Even what the parent has at the same place must be named by an index that is there now.
+        if let Some(location) = index.find(Class::Page, id)? {
+            let same_place = old == Some(id);
+            if same_place || self.is_sound(&index, id, location.offset)? {
+                *if same_place { &mut self.counts.unchanged } else { &mut self.counts.deduplicated } += 1;
+                return Ok(None);
+            }
+        }
+        writer.claim(Class::Page, id);
+        let base = old.filter(|old| *old != id).and_then(|old| base_of(&index, Class::Page, old));
+        Ok(Some(base))
+    }
+
+    /// Reads a sample of the chunks that are found elsewhere in the vault, so that a damaged or forged one is
+    /// not built upon.
+    fn is_sound(&mut self, index: &ChunkIndex, id: ChunkId, offset: u64) -> Result<bool, VaultError> {
+        if !(self.counts.deduplicated + offset).is_multiple_of(SAMPLE) {
+            return Ok(true);
+        }
+        let plan = plan(index, Class::Page, id)?;
+        Ok(self.vault.reader().read(&plan, &mut Vec::new()).is_ok())
+    }
+
+    fn push_id(&mut self, writer: &mut RunWriter, id: ChunkId) -> Result<(), VaultError> {
+        let mut builder = std::mem::take(&mut self.builder);
+        let result = builder.push(id, &mut |node| self.store_node(writer, &node));
+        self.builder = builder;
+        result
+    }
+
+    fn store_node(&mut self, writer: &mut RunWriter, node: &Node) -> Result<ChunkId, VaultError> {
+        let class = Class::Node(node.level);
+        let id = self.vault.chunk_id(class, &node.plain)?;
+        let index = self.vault.index();
+        if writer.has(class, id) || index.find(class, id)?.is_some() {
+            return Ok(id);
+        }
+        writer.claim(class, id);
+        let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, node.level, node.position));
+        let base = old.and_then(|old| base_of(&index, class, old));
+        drop(index);
+        let mut plain = Vec::new();
+        let readable = match (&base, &mut self.parent) {
+            (Some(plan), Some(parent)) => parent.reader.read(plan, &mut plain).is_ok(),
+            _ => false,
+        };
+        let base = base.filter(|_| readable).map(|plan| Base { id: plan.id, plain: &plain, depth: 0 });
+        let mut bytes = Vec::new();
+        let encoding = self.node_encoder.encode(&node.plain, base, &mut bytes);
+        let plain_len = u32::try_from(node.plain.len()).unwrap_or(u32::MAX);
+        self.node_bytes += bytes.len() as u64;
+        writer.sink()?.push(EncodedChunk { id, class, encoding, plain_len, bytes })?;
+        Ok(id)
+    }
+}
+
+impl StoredPages<'_, '_> {
+    /// Closes the tree.
+    pub(super) fn finish(self, writer: &mut RunWriter) -> Result<StoredTree> {
+        let Self { image, sha256, tally } = self;
+        let builder = std::mem::take(&mut image.builder);
+        let root = builder.finish(&mut |node| image.store_node(writer, &node))?;
+        let counts =
+            ChunkCounts { delta: tally.delta.into_inner(), full: tally.full.into_inner(), ..image.counts };
+        let stored_bytes = tally.stored_bytes.into_inner() + image.node_bytes;
+        Ok(StoredTree { root: root.map(|(_, id)| id), sha256, counts, stored_bytes })
+    }
+}
+
+struct Channels {
+    home: Sender<Vec<u8>>,
+    pool: Receiver<Vec<u8>>,
+    hash_queue: Sender<Arc<Buffer>>,
+    jobs: Sender<Job>,
+}
+
+fn hash(inbox: &Receiver<Arc<Buffer>>) -> Sha256 {
+    let mut hasher = Sha256Hasher::new();
+    for buffer in inbox {
+        hasher.update(&buffer.bytes);
+    }
+    hasher.finish()
+}
+
+fn encode(
+    inbox: &Receiver<Job>,
+    sink: &ChunkSink,
+    mut reader: ChunkReader,
+    level: i32,
+    tally: &Tally,
+) -> Result<(), VaultError> {
+    let mut encoder = Encoder::new(level);
+    let mut base_plain = Vec::new();
+    for job in inbox {
+        let plain = &job.buffer.bytes;
+        // A base that cannot be read is no reason to fail: the chunk is stored in full.
+        let base = match &job.base {
+            Some(plan) if reader.read(plan, &mut base_plain).is_ok() => {
+                Some(Base { id: plan.id, plain: &base_plain, depth: 0 })
+            }
+            _ => None,
+        };
+        let mut bytes = Vec::new();
+        let encoding = encoder.encode(plain, base, &mut bytes);
+        let kind = if encoding.base().is_some() { &tally.delta } else { &tally.full };
+        kind.fetch_add(1, Ordering::Relaxed);
+        tally.stored_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let plain_len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        sink.push(EncodedChunk { id: job.id, class: Class::Page, encoding, plain_len, bytes })?;
+    }
+    Ok(())
+}

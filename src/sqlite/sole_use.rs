@@ -1,0 +1,139 @@
+//! Proof that nobody else uses a database file, held while the file is replaced.
+//!
+//! `BEGIN EXCLUSIVE` proves nothing in WAL mode, where other connections may be open and idle. Leaving WAL mode
+//! under `locking_mode=EXCLUSIVE` does: `SQLite` refuses it while any other connection is there. A file that
+//! `SQLite` cannot open is locked as a whole by the operating system instead.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, fcntl_lock};
+
+/// Nobody else has the database open, as long as this value lives.
+#[derive(Debug)]
+pub struct SoleUse {
+    database: Option<Connection>,
+    was_wal: bool,
+    /// Closed after the connection: a closed descriptor drops all POSIX locks of the process on the file.
+    _file: Option<File>,
+}
+
+impl SoleUse {
+    /// Tries for `patience` to become the only user of `path`; `None` if somebody else is.
+    ///
+    /// # Errors
+    /// The file cannot be opened at all.
+    pub fn prove(path: &Path, patience: Duration) -> std::io::Result<Option<Self>> {
+        match Self::prove_by_sqlite(path, patience) {
+            Ok(proven) => Ok(Some(proven)),
+            Err(rusqlite::Error::SqliteFailure(error, _))
+                if matches!(
+                    error.code,
+                    rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(_) => Self::prove_by_file_lock(path),
+        }
+    }
+
+    fn prove_by_sqlite(path: &Path, patience: Duration) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(patience)?;
+        let mode: String = connection.query_row("PRAGMA journal_mode", (), |row| row.get(0))?;
+        let was_wal = mode == "wal";
+        connection.query_row("PRAGMA locking_mode = EXCLUSIVE", (), |_| Ok(()))?;
+        let now: String = connection.query_row("PRAGMA journal_mode = DELETE", (), |row| row.get(0))?;
+        if now != "delete" {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                None,
+            ));
+        }
+        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        Ok(Self { database: Some(connection), was_wal, _file: None })
+    }
+
+    fn prove_by_file_lock(path: &Path) -> std::io::Result<Option<Self>> {
+        let file = File::options().read(true).write(true).open(path)?;
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { database: None, was_wal: false, _file: Some(file) })),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the file back unreplaced, in the journal mode it had.
+    pub fn give_back(mut self) {
+        if let Some(connection) = self.database.take()
+            && self.was_wal
+        {
+            // What fails here leaves a sound database in rollback mode.
+            let _ = connection.execute_batch("PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL");
+        }
+    }
+}
+
+/// Processes that have `path` or one of its sidecars open, as "NAME (PID)"; as far as this user may see.
+#[must_use]
+pub fn holders(path: &Path) -> Vec<String> {
+    let Ok(path) = path.canonicalize() else { return Vec::new() };
+    let wanted: Vec<_> = ["", "-wal", "-shm", "-journal"]
+        .into_iter()
+        .map(|suffix| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            name
+        })
+        .collect();
+    let own = std::process::id().to_string();
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let descriptors = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        let holds = descriptors
+            .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
+            .any(|target| wanted.iter().any(|wanted| target.as_os_str() == wanted));
+        if holds {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            found.push(format!("{} ({pid})", name.trim()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_reader_in_wal_mode_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)").unwrap();
+        assert!(SoleUse::prove(&path, Duration::from_millis(10)).unwrap().is_none());
+        drop(other);
+        let sole = SoleUse::prove(&path, Duration::from_millis(10)).unwrap().unwrap();
+        let late = Connection::open(&path).unwrap();
+        assert!(late.query_row("SELECT a FROM t", (), |_| Ok(())).is_err());
+        sole.give_back();
+        let mode: String = late.query_row("PRAGMA journal_mode", (), |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_locked_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "not a database at all, however long one looks at it").unwrap();
+        assert!(SoleUse::prove(&path, Duration::ZERO).unwrap().is_some());
+    }
+}
