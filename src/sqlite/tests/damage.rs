@@ -17,9 +17,9 @@ fn damaged(journal: &str, damage: impl FnOnce(&Path)) -> Result<(Vec<u8>, Vec<u8
     Ok((bytes, image))
 }
 
-fn patch(path: &Path, offset: usize, patch: &[u8]) {
+fn patch(path: &Path, offset: usize, by: &[u8]) {
     let mut bytes = fs::read(path).unwrap();
-    bytes[offset..offset + patch.len()].copy_from_slice(patch);
+    bytes[offset..offset + by.len()].copy_from_slice(by);
     fs::write(path, bytes).unwrap();
 }
 

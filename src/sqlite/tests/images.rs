@@ -105,6 +105,7 @@ fn good_images_are_ok() {
 fn required_tables_and_foreign_keys() {
     let made = image(
         "PRAGMA foreign_keys=OFF; CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(p REFERENCES p(id), q REFERENCES gone(id));
+         CREATE TABLE odd(x REFERENCES t(y)); CREATE TABLE t(y); INSERT INTO odd VALUES(1);
          INSERT INTO c(p) VALUES(1), (2), (3); INSERT INTO p VALUES(2);",
         "",
     );

@@ -52,7 +52,7 @@ fn exclusive_holders_are_busy() {
         match &error {
             SqliteError::Busy { waited_ms, .. } if journal == "delete" => assert!(*waited_ms >= 150),
             SqliteError::ExclusivelyLocked { waited_ms, .. } if journal == "wal" => {
-                assert!(*waited_ms >= 150)
+                assert!(*waited_ms >= 150);
             }
             _ => panic!("{journal}: {error:?}"),
         }
