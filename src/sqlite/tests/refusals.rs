@@ -141,7 +141,8 @@ fn bound_by_permissions(test: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a program that a fork of this one has open for writing does not start.
+    copy(&std::env::current_exe().unwrap(), &program);
     let status = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&program)
