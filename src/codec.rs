@@ -58,17 +58,23 @@ impl Encoder {
         }
     }
 
-    /// Encodes `plain` into `output` in the smallest form at hand; `base` is tried if given.
+    /// Encodes `plain` into `output`: as a delta against `base` if one is given and the delta is small, else in
+    /// full.
     pub fn encode(&mut self, plain: &[u8], base: Option<Base<'_>>, output: &mut Vec<u8>) -> Encoding {
-        let full = self.encode_full(plain, output);
-        let Some(base) = base.filter(|base| base.depth < crate::format::limits::DEPTH) else { return full };
-        let limit = output.len() * DELTA_SHARE.0 / DELTA_SHARE.1;
-        if self.compress(plain, Some(base.plain))
-            && self.scratch.len() < limit
-            && self.is_right(plain, Some(base.plain))
-        {
+        let Some(base) = base.filter(|base| base.depth < crate::format::limits::DEPTH) else {
+            return self.encode_full(plain, output);
+        };
+        let delta = Encoding::Delta { base: base.id, depth: base.depth + 1 };
+        let fits = self.compress(plain, Some(base.plain)) && self.is_right(plain, Some(base.plain));
+        if fits && self.scratch.len() < plain.len() / CLEARLY_SMALL {
             std::mem::swap(output, &mut self.scratch);
-            return Encoding::Delta { base: base.id, depth: base.depth + 1 };
+            return delta;
+        }
+        let small = std::mem::take(&mut self.scratch);
+        let full = self.encode_full(plain, output);
+        if fits && small.len() < output.len() * DELTA_SHARE.0 / DELTA_SHARE.1 {
+            *output = small;
+            return delta;
         }
         full
     }

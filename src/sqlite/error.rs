@@ -86,6 +86,9 @@ pub enum SqliteError {
         /// Its error.
         source: std::io::Error,
     },
+    /// The page source under an image failed; its own error, unchanged.
+    #[error(transparent)]
+    Image(Error),
     /// `SQLite` failed in a way that has no variant of its own.
     #[error("SQLite failed on {}: {source}", path.display())]
     Sqlite {
@@ -100,7 +103,7 @@ impl SqliteError {
     /// Sorts an error of `SQLite` about `path` into a variant; `waited_ms` is the time the call took.
     pub(super) fn classify(path: &Path, source: rusqlite::Error, waited_ms: u64) -> Self {
         let path = path.to_path_buf();
-        match source.sqlite_error_code() {
+        match error_code(&source) {
             Some(ffi::ErrorCode::DatabaseBusy | ffi::ErrorCode::DatabaseLocked) => {
                 Self::Busy { path, waited_ms }
             }
@@ -126,6 +129,7 @@ impl SqliteError {
 
     const fn kind(&self) -> ErrorKind {
         match self {
+            Self::Image(error) => error.kind(),
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Busy { .. } | Self::ExclusivelyLocked { .. } => ErrorKind::Busy,
             Self::NotADatabase { .. }
@@ -164,14 +168,27 @@ impl SqliteError {
                  LIBSQLITE3_FLAGS=\"-DSQLITE_ENABLE_DBPAGE_VTAB -DSQLITE_ENABLE_SNAPSHOT\" and build again"
             }
             Self::NoPermission { .. } => "run as the user that owns the database, or grant read access",
+            Self::Image(_) => "see the error of the image",
             Self::Io { .. } => "check the file system and its mount",
             Self::Sqlite { .. } => "try `sqlite3 FILE .tables` to see whether the database opens at all",
         }
     }
 }
 
+/// The code of an error of `SQLite`, also where rusqlite knows the place in the SQL (an error kind of its own).
+pub(super) fn error_code(error: &rusqlite::Error) -> Option<ffi::ErrorCode> {
+    match error {
+        rusqlite::Error::SqlInputError { error, .. } => Some(error.code),
+        error => error.sqlite_error_code(),
+    }
+}
+
 impl From<SqliteError> for Error {
     fn from(error: SqliteError) -> Self {
+        let error = match error {
+            SqliteError::Image(error) => return error,
+            error => error,
+        };
         Self::new(error.kind(), error.to_string()).with_hint(error.hint()).with_source(error)
     }
 }

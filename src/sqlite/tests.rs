@@ -9,6 +9,10 @@ use super::*;
 use crate::page_source::PageSource;
 
 mod capture;
+mod damage;
+mod images;
+mod refusals;
+mod writers;
 
 /// Copies a file by another process: opening and closing it in this one would drop `SQLite`'s locks.
 fn copy(from: &Path, to: &Path) {

@@ -1,11 +1,12 @@
 //! Is an image a sound database? Three answers: yes, no, and "cannot be said here", for a good
 //! database may use collations, functions, modules and tokenizers that only its application has.
 
-use rusqlite::Connection;
+use rusqlite::ffi::ErrorCode;
 
+use super::error::{SqliteError, error_code};
 use super::raw::vfs::ImageConnection;
 use super::schema;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::page_source::PageSource;
 
 /// Bytes of the image held while it is checked.
@@ -15,17 +16,16 @@ const CACHE_BYTES: usize = 16 << 20;
 const MAX_FINDINGS: usize = 100;
 
 /// Pairs of tables with foreign key problems reported at most.
-const MAX_FOREIGN_KEY_PROBLEMS: i64 = 100;
+const MAX_FOREIGN_KEY_PROBLEMS: usize = 100;
 
 /// How `SQLite` says that it lacks something of the application; the name follows.
-const MISSING_FEATURES: [&str; 7] = [
+const MISSING_FEATURES: [&str; 6] = [
     "no such collation sequence: ",
     "unknown function: ",
     "no such function: ",
     "no such module: ",
     "no such tokenizer: ",
     "unknown tokenizer: ",
-    "error in tokenizer constructor",
 ];
 
 /// How thoroughly an image is checked.
@@ -41,6 +41,9 @@ pub enum CheckLevel {
 }
 
 /// Whether the image is a sound database.
+///
+/// What cannot be told apart: an application that replaces a built-in function or collation (`lower`, `NOCASE`)
+/// by its own may have indexes that are right for it and look damaged to everybody else.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum Integrity {
@@ -53,7 +56,7 @@ pub enum Integrity {
     },
     /// The check needs something that only the application has. What could be checked without it was found sound.
     NotCheckable {
-        /// What is missing, such as `no such collation sequence: german`.
+        /// What is missing, such as `no such collation sequence: german`, in `SQLite`'s words.
         because: String,
     },
     /// It was not asked for.
@@ -104,7 +107,7 @@ pub fn verify_image(
     let foreign_keys = if checkable { check_foreign_keys(&image)? } else { Vec::new() };
     let mut missing_tables = Vec::new();
     for table in required_tables {
-        match answer(&image, schema::has_table(&image, table))? {
+        match of_the_image(&image, schema::has_table(&image, table))? {
             Ok(true) => {}
             Ok(false) | Err(_) => missing_tables.push(table.clone()),
         }
@@ -113,29 +116,21 @@ pub fn verify_image(
 }
 
 fn check(image: &ImageConnection, pragma: &str) -> Result<Integrity> {
-    let because = match answer(image, findings(image, &format!("PRAGMA {pragma}({MAX_FINDINGS})")))? {
-        Ok(findings) => match judge(findings) {
-            Integrity::NotCheckable { because } => because,
-            verdict => return Ok(verdict),
-        },
-        Err(error) => match missing_feature(&error.to_string()) {
-            Some(because) => because,
-            None => return Ok(Integrity::Damaged { findings: vec![error.to_string()] }),
-        },
+    let because = match judge(run(image, &format!("PRAGMA {pragma}({MAX_FINDINGS})"))?) {
+        Integrity::NotCheckable { because } => because,
+        verdict => return Ok(verdict),
     };
-    // The statement for the whole database cannot be compiled; those for most tables can.
-    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+    // One thing that is missing ends the check of the whole database; most tables can still be checked alone.
+    let mut because = missing_tokenizer(image)?.unwrap_or(because);
     let mut damage = Vec::new();
-    for table in answer(image, findings(image, tables))?.unwrap_or_default() {
+    for table in run(image, "SELECT name FROM sqlite_schema WHERE type = 'table'")?.rows {
         let sql = format!("PRAGMA {pragma}('{}')", table.replace('\'', "''"));
-        match answer(image, findings(image, &sql))? {
-            Ok(findings) => {
-                if let Integrity::Damaged { findings } = judge(findings) {
-                    damage.extend(findings);
-                }
+        match judge(run(image, &sql)?) {
+            Integrity::Damaged { findings } => damage.extend(findings),
+            Integrity::NotCheckable { because: named } if missing_feature(&because).is_none() => {
+                because = named;
             }
-            Err(error) if missing_feature(&error.to_string()).is_some() => {}
-            Err(error) => damage.push(error.to_string()),
+            _ => {}
         }
     }
     damage.truncate(MAX_FINDINGS);
@@ -146,23 +141,54 @@ fn check(image: &ImageConnection, pragma: &str) -> Result<Integrity> {
     })
 }
 
-/// The rows of `sql` as text.
-fn findings(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
-    connection.prepare(sql)?.query_map((), |row| row.get(0))?.collect()
+/// FTS5 looks for its tokenizer late, and its integrity check does not say what is missing; a query does.
+fn missing_tokenizer(image: &ImageConnection) -> Result<Option<String>> {
+    let sql = "SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%USING%fts5%'";
+    for table in run(image, sql)?.rows {
+        let table = table.replace('"', "\"\"");
+        let answer = run(image, &format!("SELECT 1 FROM \"{table}\" WHERE \"{table}\" MATCH 'x' LIMIT 1"))?;
+        if let Some(missing) = answer.error.and_then(|error| missing_feature(&error.to_string())) {
+            return Ok(Some(missing));
+        }
+    }
+    Ok(None)
 }
 
-/// Sorts what the pragma answered. A virtual table that cannot be checked for want of a tokenizer is a
-/// finding to `SQLite`, but not to us.
-fn judge(findings: Vec<String>) -> Integrity {
-    let mut because = None;
-    let mut damage = Vec::new();
-    for finding in findings {
-        if finding == "ok" {
-            continue;
+/// The rows of a query as text, and the error that ended it.
+struct Answer {
+    rows: Vec<String>,
+    error: Option<rusqlite::Error>,
+}
+
+/// Runs `sql`. Fails only where the image cannot be read.
+fn run(image: &ImageConnection, sql: &str) -> Result<Answer> {
+    let mut rows = Vec::new();
+    let mut collect = || -> rusqlite::Result<()> {
+        let mut statement = image.prepare(sql)?;
+        let mut found = statement.query(())?;
+        while let Some(row) = found.next()? {
+            rows.push(String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).into_owned());
         }
-        match missing_feature(&finding) {
-            Some(missing) => because = because.or(Some(missing)),
-            None => damage.push(finding),
+        Ok(())
+    };
+    let ended = collect();
+    let error = of_the_image(image, ended)?.err();
+    Ok(Answer { rows, error })
+}
+
+/// Sorts what the pragma answered. What an index or a virtual table lacks of the application comes as an
+/// error or as a finding; neither says anything of the bytes. Nor does any other plain error
+/// (`SQLITE_ERROR`): what `SQLite` takes for damage to the file has a code of its own.
+fn judge(answer: Answer) -> Integrity {
+    let (missing, mut damage): (Vec<_>, Vec<_>) =
+        answer.rows.into_iter().filter(|row| row != "ok").partition(|row| missing_feature(row).is_some());
+    let mut because = missing.first().and_then(|row| missing_feature(row));
+    if let Some(error) = answer.error {
+        let message = message_of(&error);
+        if error_code(&error) == Some(ErrorCode::Unknown) {
+            because = because.or_else(|| missing_feature(&message)).or(Some(message));
+        } else {
+            damage.push(message);
         }
     }
     match (damage.is_empty(), because) {
@@ -172,38 +198,51 @@ fn judge(findings: Vec<String>) -> Integrity {
     }
 }
 
+/// `SQLite`'s message, without the SQL that rusqlite adds to it.
+fn message_of(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
+    }
+}
+
 fn missing_feature(message: &str) -> Option<String> {
     let at = MISSING_FEATURES.iter().find_map(|feature| message.find(feature))?;
     message.get(at..).map(|text| text.lines().next().unwrap_or(text).to_owned())
 }
 
+/// Table by table, so that one foreign key that makes no sense does not hide the others. Rows are counted, not kept.
 fn check_foreign_keys(image: &ImageConnection) -> Result<Vec<ForeignKeyProblem>> {
-    // Bounded in the number of pairs only: rows are counted, not kept.
-    let sql = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 LIMIT ?1";
-    let problems = image.prepare(sql).and_then(|mut statement| {
-        let problem = |row: &rusqlite::Row<'_>| {
-            Ok(ForeignKeyProblem {
-                table: row.get(0)?,
-                parent: row.get(1)?,
-                rows: row.get::<_, i64>(2)?.unsigned_abs(),
-            })
-        };
-        statement.query_map([MAX_FOREIGN_KEY_PROBLEMS], problem)?.collect()
-    });
-    Ok(answer(image, problems)?.unwrap_or_default())
+    let mut problems = Vec::new();
+    for table in run(image, "SELECT name FROM sqlite_schema WHERE type = 'table'")?.rows {
+        let found = broken_references(image, &table);
+        problems.extend(of_the_image(image, found)?.unwrap_or_default());
+        if problems.len() >= MAX_FOREIGN_KEY_PROBLEMS {
+            problems.truncate(MAX_FOREIGN_KEY_PROBLEMS);
+            break;
+        }
+    }
+    Ok(problems)
+}
+
+fn broken_references(image: &ImageConnection, table: &str) -> rusqlite::Result<Vec<ForeignKeyProblem>> {
+    let sql = "SELECT parent, count(*) FROM pragma_foreign_key_check(?1) GROUP BY parent";
+    let problem = |row: &rusqlite::Row<'_>| {
+        let rows = row.get::<_, i64>(1)?.unsigned_abs();
+        Ok(ForeignKeyProblem { table: table.to_owned(), parent: row.get(0)?, rows })
+    };
+    image.prepare(sql)?.query_map([table], problem)?.collect()
 }
 
 /// Separates what `SQLite` says of the image (inner) from what kept it from reading it (outer).
-fn answer<T>(image: &ImageConnection, result: rusqlite::Result<T>) -> Result<rusqlite::Result<T>> {
-    use rusqlite::ffi::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+fn of_the_image<T>(image: &ImageConnection, result: rusqlite::Result<T>) -> Result<rusqlite::Result<T>> {
+    use ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
     if let Some(error) = image.take_failure() {
         return Err(error);
     }
     match result {
-        Err(error)
-            if !matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | Unknown)) =>
-        {
-            Err(Error::from(super::SqliteError::Sqlite { path: "image".into(), source: error }))
+        Err(error) if !matches!(error_code(&error), Some(DatabaseCorrupt | NotADatabase | Unknown)) => {
+            Err(SqliteError::Sqlite { path: "image".into(), source: error }.into())
         }
         result => Ok(result),
     }

@@ -127,3 +127,10 @@ fn check(code: c_int) -> rusqlite::Result<()> {
     }
     Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
 }
+
+/// Reserves `bytes` at the end of each page from the next `VACUUM` on, as encrypting extensions do.
+#[cfg(test)]
+pub(in crate::sqlite) fn reserve_bytes(connection: &Connection, bytes: u8) -> rusqlite::Result<()> {
+    let mut reserved = c_int::from(bytes);
+    file_control(connection, ffi::SQLITE_FCNTL_RESERVE_BYTES, (&raw mut reserved).cast())
+}

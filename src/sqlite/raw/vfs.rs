@@ -38,21 +38,25 @@ impl ImageConnection {
     /// one) besides `SQLite`'s own page cache of 2 MiB.
     ///
     /// # Errors
-    /// What `SQLite` refuses. The image is not read yet, so damage shows in the first query.
+    /// What `SQLite` refuses, and the error of `source` if its header cannot be read. Damage further in shows
+    /// in the first query.
     pub fn open(source: Box<dyn PageSource>, cache_bytes: usize) -> Result<Self, SqliteError> {
         let number = NEXT_IMAGE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{NAME_PREFIX}{number}");
-        let failed = |source| SqliteError::Sqlite { path: (&name).into(), source };
-        register().map_err(failed)?;
         let reader = ImageReader::new(source, cache_bytes);
         let (failure, geometry) = (reader.failure(), reader.geometry());
+        let failed = |source| match lock(&failure).take() {
+            Some(error) => SqliteError::Image(error),
+            None => SqliteError::Sqlite { path: "image".into(), source },
+        };
+        register().map_err(failed)?;
         lock(&WAITING).insert(number, reader);
         let connection =
             Connection::open_with_flags_and_vfs(&name, OpenFlags::SQLITE_OPEN_READ_ONLY, VFS_NAME);
         lock(&WAITING).remove(&number);
         let connection = connection.map_err(failed)?;
         connection
-            .execute_batch("PRAGMA temp_store=MEMORY; PRAGMA query_only=1; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;")
+            .execute_batch("PRAGMA temp_store=MEMORY; PRAGMA query_only=1; PRAGMA trusted_schema=OFF;")
             .map_err(failed)?;
         Ok(Self { connection, failure, geometry })
     }
