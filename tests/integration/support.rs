@@ -1,0 +1,87 @@
+//! What the tests share: a vault in memory or in a folder, databases, and the two main verbs in short.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pagevault::clock::SystemClock;
+use pagevault::crypto::secret::Secret32;
+use pagevault::crypto::unlock::Unlocker;
+use pagevault::error::Result;
+use pagevault::format::keyslot::Argon2Params;
+use pagevault::format::manifest::Kind;
+use pagevault::ids::HostId;
+use pagevault::monitor::Silent;
+use pagevault::operations::list::SnapshotSpec;
+use pagevault::operations::restore::{RestoreReport, RestoreRequest, restore};
+use pagevault::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
+use pagevault::sqlite::CheckLevel;
+use pagevault::store::{MemoryStore, Store};
+
+use pagevault::vault::{LocalFolders, LockedVault, Vault};
+
+/// The key that opens every test vault.
+pub fn key() -> Unlocker {
+    Unlocker::KeyFile(Secret32::new([0x42; 32]))
+}
+
+/// A new vault in `store`, without any folder on this machine.
+pub fn create_vault(store: Box<dyn Store>) -> Vault {
+    let argon2 = Argon2Params::recommended(1);
+    Vault::create(store, &key(), argon2, None, Timestamp::now(), &LocalFolders::default()).unwrap()
+}
+
+/// The vault in `store`, opened anew: nothing is remembered from earlier.
+pub fn open_vault(store: Box<dyn Store>) -> Result<Vault> {
+    Ok(LockedVault::find(store)?.unlock(&key(), &LocalFolders::default())?)
+}
+
+/// A vault in memory, and the store to look into.
+pub fn memory_vault() -> (Vault, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::new());
+    (create_vault(Box::new(Arc::clone(&store))), store)
+}
+
+/// A manual snapshot of `databases` with nothing special.
+pub fn request(databases: &[&Path]) -> SnapshotRequest {
+    SnapshotRequest {
+        databases: databases.iter().map(|path| path.to_path_buf()).collect(),
+        name: None,
+        kind: Kind::Manual,
+        description: None,
+        tags: Vec::new(),
+        required_tables: Vec::new(),
+        compression_level: 3,
+        busy_timeout: Duration::from_secs(10),
+        max_hold: None,
+        full_scan: false,
+        verify: false,
+        host: Host { id: HostId([7; 16]), name: Some("test".to_owned()) },
+    }
+}
+
+/// Carries out `request`; the outcome of each database, in the order they were settled.
+pub fn run(vault: &Vault, request: &SnapshotRequest) -> Result<Vec<(PathBuf, Result<SnapshotReport>)>> {
+    let mut outcomes = Vec::new();
+    snapshot(vault, request, &SystemClock, &Silent, &mut |path, outcome| {
+        outcomes.push((path.to_path_buf(), outcome));
+    })?;
+    Ok(outcomes)
+}
+
+/// One snapshot of one database.
+pub fn take(vault: &Vault, database: &Path) -> Result<SnapshotReport> {
+    run(vault, &request(&[database]))?.pop().expect("every database is reported").1
+}
+
+/// Restores the snapshot with this id to `target`.
+pub fn restore_to(vault: &Vault, id: &str, target: &Path) -> Result<RestoreReport> {
+    let request = RestoreRequest {
+        snapshot: id.parse::<SnapshotSpec>().unwrap(),
+        target: target.to_path_buf(),
+        overwrite: false,
+        check: CheckLevel::Full,
+    };
+    restore(vault, &request, &SystemClock, &Silent)
+}
