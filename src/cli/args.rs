@@ -35,13 +35,17 @@ First steps:
   pagevault restore latest --to new.db   bring it back as a new file
   pagevault key recovery                 print a key to keep on paper
 
+The key is the one that an option names, else the variable of that option, else PAGEVAULT_PASSWORD, else the key \
+file pagevault/vault.key in the user's configuration folder, else a passphrase that is asked for.
+
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
 7 busy, 9 refused, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Globals {
-    /// Folder of the vault [default: pagevault/vault in the user's data folder] [env: `PAGEVAULT_VAULT`]
+    /// Folder of the vault [default: pagevault/vault in the user's data folder] [env: PAGEVAULT_VAULT]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Vault and key")]
     pub(crate) vault: Option<PathBuf>,
     /// How to unlock the vault.
@@ -50,10 +54,10 @@ pub(crate) struct Globals {
     /// Print results as JSON
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
-    /// Print results, warnings and errors only
+    /// Print results, warnings and errors only [env: PAGEVAULT_LOG=quiet]
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
-    /// Say more on standard error: which vault, which key
+    /// Say more on standard error: which vault, which key [env: PAGEVAULT_LOG=verbose]
     #[arg(short, long, global = true, help_heading = "Output")]
     pub(crate) verbose: bool,
     /// Show no progress bars, even on a terminal
@@ -64,13 +68,13 @@ pub(crate) struct Globals {
 /// How to unlock the vault; at most one of them.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct UnlockOptions {
-    /// Unlock with a key file [env: `PAGEVAULT_KEY_FILE`]
+    /// Unlock with a key file [env: PAGEVAULT_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Vault and key")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Unlock with the passphrase or recovery key in the first line of a file [env: `PAGEVAULT_PASSWORD_FILE`]
+    /// Unlock with the passphrase or recovery key in the first line of a file [env: PAGEVAULT_PASSWORD_FILE]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Vault and key")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Unlock with the first line a shell command prints [env: `PAGEVAULT_PASSWORD_COMMAND`]
+    /// Unlock with the first line a shell command prints [env: PAGEVAULT_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "CMD", help_heading = "Vault and key")]
     pub(crate) password_command: Option<String>,
 }
@@ -221,7 +225,7 @@ pub(crate) struct RestoreArgs {
     /// Replace the file if it exists
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// What to ask `SQLite` about the restored file: quick_check, integrity_check or nothing
+    /// How thoroughly SQLite checks the restored file: quick_check, integrity_check or not at all
     #[arg(long, value_name = "LEVEL", default_value = "full", value_parser = values::check_level())]
     pub(crate) check: CheckLevel,
 }
@@ -234,6 +238,7 @@ Examples:
   pagevault check
   pagevault check --read-data-subset 5% --test-restore
   pagevault check --no-key --vault /mnt/copy"))]
+#[expect(clippy::option_option, reason = "not given, given, given with a snapshot")]
 pub(crate) struct CheckArgs {
     /// Read and verify all data
     #[arg(long, conflicts_with = "read_data_subset")]
@@ -241,7 +246,7 @@ pub(crate) struct CheckArgs {
     /// Read and verify a random part of the data
     #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
     pub(crate) read_data_subset: Option<f64>,
-    /// Restore a snapshot as a test, without writing it anywhere [default: the newest]
+    /// Restore a snapshot, or all of them, as a test that writes nothing
     #[arg(long, value_name = "SNAP", num_args = 0..=1)]
     pub(crate) test_restore: Option<Option<SnapshotSpec>>,
     /// Compare names with bytes only, which needs no key

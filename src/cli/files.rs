@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 /// What is read of a file or a command at most: no key or passphrase is longer.
-pub(crate) const LIMIT: u64 = 64 * 1024;
+pub(crate) const LIMIT: usize = 64 * 1024;
 
 /// Writes a new file that its owner alone can read, and makes it durable. It appears complete, so that another
 /// process that finds it can use it; one that exists is left alone ([`io::ErrorKind::AlreadyExists`]).
@@ -89,9 +89,9 @@ pub(crate) fn read_secret(path: &Path) -> io::Result<SecretFile> {
 /// Reads to the end, which must come within [`LIMIT`].
 pub(crate) fn read_limited(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     // Room for all of it: a buffer that grows leaves copies of the secret behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(LIMIT as usize + 1));
-    source.take(LIMIT + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(content) }
+    let mut content = Zeroizing::new(Vec::with_capacity(LIMIT + 1));
+    source.take(LIMIT as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(content) }
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(read_secret(&path).unwrap().exposed_mode, Some(0o644));
         assert!(read_secret(folder.path()).is_err());
-        std::fs::write(&path, vec![0; LIMIT as usize + 1]).unwrap();
+        std::fs::write(&path, vec![0; LIMIT + 1]).unwrap();
         assert!(read_secret(&path).is_err());
     }
 }

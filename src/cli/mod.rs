@@ -6,6 +6,7 @@
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
 //! - [`failure`]: exit codes and error messages.
 
+#[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
 mod args;
 mod commands;
 mod context;

@@ -56,7 +56,7 @@ impl Output {
     }
 
     /// Writes what is worthless if nobody reads it; a closed pipe is an error here.
-    pub(crate) fn must_arrive(&self, text: &str) -> Result<()> {
+    pub(crate) fn must_arrive(text: &str) -> Result<()> {
         write_now(text.as_bytes()).map_err(|error| unwritable(&error))
     }
 }

@@ -1,4 +1,5 @@
 //! All integration tests in one binary: real databases, real vaults, other processes.
 
+mod cli_cases;
 mod round_trip;
 mod support;

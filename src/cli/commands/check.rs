@@ -1,5 +1,6 @@
 //! `check`: what of the vault can be trusted, and which snapshots are harmed.
 
+use pagevault::ids::SnapshotId;
 use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckReport, CheckRequest, DataLevel, check, check_names};
 use pagevault::{Error, ErrorKind, Result};
@@ -40,7 +41,7 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
 fn sentences(report: &CheckReport) -> String {
     let mut text = String::new();
     for problem in &report.problems {
-        let harmed: Vec<String> = problem.snapshots.iter().map(|id| id.short()).collect();
+        let harmed: Vec<String> = problem.snapshots.iter().map(SnapshotId::short).collect();
         let harmed =
             if harmed.is_empty() { String::new() } else { format!(" [snapshots: {}]", harmed.join(", ")) };
         let (kind, object, message) = (problem.kind, &problem.object, &problem.message);

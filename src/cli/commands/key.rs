@@ -13,6 +13,7 @@ use super::super::args::{KeyCommand, NewSecretArgs};
 use super::super::context::Context;
 use super::super::failure::Outcome;
 use super::super::make::argon2_params;
+use super::super::output::Output;
 use super::super::secret::NewSource;
 use super::super::text::{local_time, printable, table};
 
@@ -177,7 +178,7 @@ fn recovery(vault: &Vault, label: Option<String>, context: &Context) -> Result<(
     } else {
         Zeroizing::new(format!("{}\n", &*text))
     };
-    if let Err(error) = context.output.must_arrive(&line) {
+    if let Err(error) = Output::must_arrive(&line) {
         // A key that nobody has seen must not stay in the list as if it could help.
         vault.remove_slot(slot, context.now())?;
         return Err(error);

@@ -14,9 +14,12 @@ use pagevault::Result;
 use super::args::Command;
 use super::context::Context;
 use super::failure::Outcome;
+use super::secret::Source;
 
 /// Runs `command`.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
+    // Options that contradict each other are a mistake whether or not this command comes to need a key.
+    Source::named(&context.globals.unlock, &context.environment)?;
     match command {
         Command::Init(args) => init::run(args, context),
         Command::Snapshot(args) => snapshot::run(args, context),

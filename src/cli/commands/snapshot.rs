@@ -93,7 +93,9 @@ fn any_can_be_opened(request: &SnapshotRequest, tally: &mut Tally<'_>) -> bool {
             Err(error) => failures.push((path, error)),
         }
     }
-    failures.into_iter().for_each(|(path, error)| tally.add(path, Err(error.into())));
+    for (path, error) in failures {
+        tally.add(path, Err(error.into()));
+    }
     false
 }
 
