@@ -2,5 +2,6 @@
 
 #![allow(unreachable_pub, reason = "modules of one binary share their helpers")]
 
+mod cli_cases;
 mod round_trip;
 mod support;
