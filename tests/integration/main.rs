@@ -5,3 +5,4 @@
 mod cli_cases;
 mod round_trip;
 mod support;
+mod unchanged;
