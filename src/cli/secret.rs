@@ -279,8 +279,9 @@ fn unlocker_of(text: &[u8]) -> Result<Unlocker> {
         return Ok(Unlocker::Passphrase(Passphrase::new(text.to_vec())));
     }
     let mistyped = |reason: String| {
-        Error::new(ErrorKind::Unlock, format!("this is not a whole recovery key: {reason}"))
-            .with_hint("compare it with the paper group by group; 0 and O, 1 and I are easily confused")
+        Error::new(ErrorKind::Unlock, format!("this is not a whole recovery key: {reason}")).with_hint(
+            "compare it with the paper group by group; after the first hyphen there is no B, I, O or 1 in it",
+        )
     };
     let text = std::str::from_utf8(text).map_err(|_| mistyped("it is not text".to_owned()))?;
     TextForm::RecoveryKey.read(text).map(Unlocker::RecoveryKey).map_err(|error| mistyped(error.to_string()))

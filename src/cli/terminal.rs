@@ -35,7 +35,10 @@ impl Terminal for SystemTerminal<'_> {
     fn ask_secret(&self, prompt: &str) -> Result<Zeroizing<String>> {
         rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => interrupted(),
-            io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Unlock, "no passphrase was given"),
+            io::ErrorKind::UnexpectedEof => {
+                self.0.always("\n");
+                Error::new(ErrorKind::Unlock, "no passphrase was given")
+            }
             _ => Error::new(ErrorKind::Unlock, format!("cannot ask for a passphrase: {error}")),
         })
     }
