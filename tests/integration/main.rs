@@ -1,12 +1,12 @@
 //! All integration tests in one binary: real databases, real vaults, other processes.
 
+#![allow(unreachable_pub, reason = "modules of one binary share their helpers")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "a test may fail, helpers included"
 )]
-#![allow(unreachable_pub, reason = "one binary: nothing is reachable from outside")]
 
 mod capture_cases;
 mod children;
