@@ -8,6 +8,7 @@
     reason = "a test may fail, helpers included"
 )]
 
+mod bad_input;
 mod capture_cases;
 mod children;
 mod databases;
