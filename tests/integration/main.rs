@@ -12,5 +12,6 @@ mod bad_input;
 mod capture_cases;
 mod children;
 mod databases;
+mod cli_cases;
 mod round_trip;
 mod support;
