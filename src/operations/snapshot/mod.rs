@@ -118,6 +118,10 @@ pub fn snapshot(
         return Err(Error::new(ErrorKind::Usage, "one name was given for several databases")
             .with_hint("snapshot them one by one, or leave --name out: each is then named after its file"));
     }
+    if request.databases.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(Error::new(ErrorKind::Usage, "the path of a database is empty")
+            .with_hint("an unset variable in a script looks like this; nothing was stored"));
+    }
     for skipped in vault.load_index()? {
         monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
     }
