@@ -206,7 +206,7 @@ impl<'v> ImageWriter<'v> {
             drop(channels);
             let read = read.and_then(|()| release(source));
             let encoded: Result<(), VaultError> =
-                encoders.into_iter().map(|thread| thread.join().unwrap_or(Err(VaultError::Worker))).collect();
+                encoders.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(VaultError::Worker)));
             (hasher.join().map_err(|_| VaultError::Worker), encoded, read)
         });
         // A reader that could not hand over a chunk only knows that the run failed; flushing says why.
