@@ -15,4 +15,5 @@ mod cli_cases;
 mod databases;
 mod round_trip;
 mod support;
+mod tamper;
 mod unchanged;

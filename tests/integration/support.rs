@@ -28,8 +28,13 @@ pub fn key() -> Unlocker {
 
 /// A new vault in `store`, without any folder on this machine.
 pub fn create_vault(store: Box<dyn Store>) -> Vault {
+    create_vault_with(store, &LocalFolders::default())
+}
+
+/// A new vault in `store`, whose client remembers what `folders` let it.
+pub fn create_vault_with(store: Box<dyn Store>, folders: &LocalFolders) -> Vault {
     let argon2 = Argon2Params::recommended(1);
-    Vault::create(store, &key(), argon2, None, Timestamp::now(), &LocalFolders::default()).unwrap()
+    Vault::create(store, &key(), argon2, None, Timestamp::now(), folders).unwrap()
 }
 
 /// The vault in `store`, opened anew: nothing is remembered from earlier.
