@@ -17,7 +17,7 @@ use self::pipeline::{ImageWriter, StoredTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
-use crate::codec::{Bases, Encoder};
+use crate::codec::{Bases, DEFAULT_LEVEL, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{LogEntry, Published};
 use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest, SourceWitness};
@@ -68,6 +68,27 @@ pub struct SnapshotRequest {
     pub verify: bool,
     /// This machine.
     pub host: Host,
+}
+
+impl SnapshotRequest {
+    /// A manual snapshot of `databases`, each named after its file; five seconds to get a lock. Whatever else is
+    /// wanted is set on the fields.
+    pub fn new(databases: impl IntoIterator<Item = impl Into<PathBuf>>, host: Host) -> Self {
+        Self {
+            databases: databases.into_iter().map(Into::into).collect(),
+            name: None,
+            kind: Kind::Manual,
+            description: None,
+            tags: Vec::new(),
+            required_tables: Vec::new(),
+            compression_level: DEFAULT_LEVEL,
+            busy_timeout: OpenOptions::default().busy_timeout,
+            max_hold: None,
+            full_scan: false,
+            verify: false,
+            host,
+        }
+    }
 }
 
 /// A finished snapshot, in the words of docs/cli.md.
