@@ -106,8 +106,7 @@ fn nanoseconds(seconds: i64, rest: i64) -> Option<i64> {
 }
 
 fn is_local(path: &Path) -> bool {
-    rustix::fs::statfs(path)
-        .is_ok_and(|file_system| LOCAL_FILE_SYSTEMS.contains(&(file_system.f_type as i64)))
+    rustix::fs::statfs(path).is_ok_and(|file_system| LOCAL_FILE_SYSTEMS.contains(&file_system.f_type))
 }
 
 #[cfg(test)]
