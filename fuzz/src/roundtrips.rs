@@ -1,6 +1,6 @@
 //! Chunks: whatever was encoded decodes to what it was, and any bytes decode or fail within the length announced.
 
-use pagevault::codec::{Base, Decoder, Encoder, compress_body, decompress_body};
+use pagevault::codec::{Base, Bases, Decoder, Encoder, compress_body, decompress_body};
 use pagevault::format::directory::Encoding;
 use pagevault::ids::ChunkId;
 
@@ -43,11 +43,12 @@ fn decode(encoded: &[u8], base: &[u8], with_base: bool, len: usize) {
 
 fn encode(plain: &[u8], old: &[u8], with_base: bool, level: i32) {
     let (plain, old) = (&plain[..plain.len().min(LONGEST)], &old[..old.len().min(LONGEST)]);
-    let base = with_base.then_some(Base { id: ChunkId([1; 16]), plain: old, depth: 0 });
+    let base = with_base.then_some(Base { id: ChunkId([1; 16]), plain: old });
+    let bases = Bases { full: base, middle: base };
     let (mut encoder, mut encoded, mut decoded) = (Encoder::new(level), Vec::new(), Vec::new());
     // Twice: what the encoder keeps for reuse must not show.
     for _ in 0..2 {
-        let encoding = encoder.encode(plain, base, &mut encoded);
+        let encoding = encoder.encode(plain, bases, &mut encoded);
         assert!(encoded.len() <= plain.len());
         assert!(with_base || encoding.base().is_none());
         assert!(Decoder::new().decode(encoding, &encoded, Some(old), plain.len(), &mut decoded));

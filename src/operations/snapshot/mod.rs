@@ -17,7 +17,7 @@ use self::pipeline::{ImageWriter, StoredTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
-use crate::codec::{Bases, Encoder};
+use crate::codec::{Bases, DEFAULT_LEVEL, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{LogEntry, Published};
 use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest, SourceWitness};
@@ -70,6 +70,27 @@ pub struct SnapshotRequest {
     pub host: Host,
 }
 
+impl SnapshotRequest {
+    /// A manual snapshot of `databases`, each named after its file; five seconds to get a lock. Whatever else is
+    /// wanted is set on the fields.
+    pub fn new(databases: impl IntoIterator<Item = impl Into<PathBuf>>, host: Host) -> Self {
+        Self {
+            databases: databases.into_iter().map(Into::into).collect(),
+            name: None,
+            kind: Kind::Manual,
+            description: None,
+            tags: Vec::new(),
+            required_tables: Vec::new(),
+            compression_level: DEFAULT_LEVEL,
+            busy_timeout: OpenOptions::default().busy_timeout,
+            max_hold: None,
+            full_scan: false,
+            verify: false,
+            host,
+        }
+    }
+}
+
 /// A finished snapshot, in the words of docs/cli.md.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct SnapshotReport {
@@ -117,6 +138,10 @@ pub fn snapshot(
     if request.name.is_some() && request.databases.len() > 1 {
         return Err(Error::new(ErrorKind::Usage, "one name was given for several databases")
             .with_hint("snapshot them one by one, or leave --name out: each is then named after its file"));
+    }
+    if request.databases.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(Error::new(ErrorKind::Usage, "the path of a database is empty")
+            .with_hint("an unset variable in a script looks like this; nothing was stored"));
     }
     for skipped in vault.load_index()? {
         monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
