@@ -117,13 +117,18 @@ pub fn snapshot(
         return Err(Error::new(ErrorKind::Usage, "one name was given for several databases")
             .with_hint("snapshot them one by one, or leave --name out: each is then named after its file"));
     }
-    for skipped in vault.load_index()? {
-        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
-    }
     let history = vault.history()?;
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
         monitor.warn(&format!("snapshots object {name} is not used: {error}"));
+    }
+    for skipped in vault.load_index()? {
+        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
+    }
+    for pack in vault.look_for_packs()? {
+        monitor.warn(&format!(
+            "pack {pack} is gone or cut short: what it held is stored anew where it is found"
+        ));
     }
     let mut run = Run {
         vault,
