@@ -52,7 +52,8 @@ pub(crate) fn places(bytes: &[u8]) -> Vec<(String, usize)> {
         places.push((format!("body at {offset}"), offset));
     }
     let footer = bytes.len() - FOOTER_LEN;
-    places.extend((trailer..footer).map(|offset| (format!("trailer entry byte {}", offset - trailer), offset)));
+    places
+        .extend((trailer..footer).map(|offset| (format!("trailer entry byte {}", offset - trailer), offset)));
     places.extend((footer..bytes.len()).map(|offset| (format!("footer byte {}", offset - footer), offset)));
     places.retain(|(_, offset)| *offset < bytes.len());
     places
@@ -68,9 +69,22 @@ pub(crate) fn changes(bytes: &[u8]) -> Vec<Change> {
     }
     let parts = Parts::split(bytes, None).unwrap();
     let (body, trailer) = (usize::try_from(parts.body_offset).unwrap(), parts.before_trailer.len());
-    for len in
-        [0, 1, 7, 8, 9, 71, 72, 73, bytes.len() / 2, body, body + 16, trailer, bytes.len() - 8, bytes.len() - 1]
-    {
+    for len in [
+        0,
+        1,
+        7,
+        8,
+        9,
+        71,
+        72,
+        73,
+        bytes.len() / 2,
+        body,
+        body + 16,
+        trailer,
+        bytes.len() - 8,
+        bytes.len() - 1,
+    ] {
         changes.push((format!("cut to {len} bytes"), bytes[..len].to_vec()));
     }
     for rest in [&[0][..], &[0; 100], b"PGVT", bytes] {
@@ -87,14 +101,21 @@ pub(crate) fn changes(bytes: &[u8]) -> Vec<Change> {
 
 /// Changes after which the object claims to be of a newer version; where there is a checksum, it is right.
 pub(crate) fn newer(bytes: &[u8]) -> Vec<Change> {
-    [(8, 2, "version 2"), (9, 42, "kind 42"), (9, 0x85, "kind 0x85"), (10, 1, "critical flag"), (64, 2, "key source 2"), (65, 2, "suite 2")]
-        .into_iter()
-        .map(|(offset, value, name)| {
-            let mut changed = bytes.to_vec();
-            changed[offset] = value;
-            (name.to_owned(), with_right_checksum(changed, bytes))
-        })
-        .collect()
+    [
+        (8, 2, "version 2"),
+        (9, 42, "kind 42"),
+        (9, 0x85, "kind 0x85"),
+        (10, 1, "critical flag"),
+        (64, 2, "key source 2"),
+        (65, 2, "suite 2"),
+    ]
+    .into_iter()
+    .map(|(offset, value, name)| {
+        let mut changed = bytes.to_vec();
+        changed[offset] = value;
+        (name.to_owned(), with_right_checksum(changed, bytes))
+    })
+    .collect()
 }
 
 /// `changed` with the checksum of an unsealed object made right again, as anybody can; `original` says where it is.
@@ -103,13 +124,9 @@ pub(crate) fn with_right_checksum(mut changed: Vec<u8>, original: &[u8]) -> Vec<
     let Some(checksum) = parts.trailer.checksum else { return changed };
     let end = parts.before_trailer.len();
     let at = original[end..].windows(32).position(|window| window == checksum).unwrap() + end;
-    let right = *blake3_of(&changed[..end]);
+    let right = ObjectName::of(&changed[..end]).0;
     changed[at..at + 32].copy_from_slice(&right);
     changed
-}
-
-fn blake3_of(bytes: &[u8]) -> Box<[u8; 32]> {
-    Box::new(ObjectName::of(bytes).0)
 }
 
 /// Where an object with these bytes would be, were it what it claims to be.
@@ -171,7 +188,11 @@ impl Fixture {
                 }
             }
         }
-        cases.push(Case { what: "another vault's objects are there too".to_owned(), store: beside, harmed: vec![] });
+        cases.push(Case {
+            what: "another vault's objects are there too".to_owned(),
+            store: beside,
+            harmed: vec![],
+        });
         cases
     }
 

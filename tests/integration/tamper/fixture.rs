@@ -45,7 +45,8 @@ pub(crate) fn kind_of(bytes: &[u8]) -> Option<ObjectKind> {
 
 fn build(path: &Path, large: bool) {
     let db = Connection::open(path).unwrap();
-    db.execute_batch("PRAGMA page_size = 4096; CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT); BEGIN").unwrap();
+    db.execute_batch("PRAGMA page_size = 4096; CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT); BEGIN")
+        .unwrap();
     for row in 0..5000u32 {
         let noise = row.wrapping_mul(2_654_435_761);
         db.execute("INSERT INTO t(body) VALUES(?1)", [format!("row {row} {noise:x} {}", "word ".repeat(9))])
@@ -60,7 +61,8 @@ fn build(path: &Path, large: bool) {
 
 fn change(path: &Path, round: u32) {
     let db = Connection::open(path).unwrap();
-    db.execute("UPDATE t SET body = 'changed in round ' || ?1 || body WHERE id IN (?1, ?1 + 2500)", [round]).unwrap();
+    db.execute("UPDATE t SET body = 'changed in round ' || ?1 || body WHERE id IN (?1, ?1 + 2500)", [round])
+        .unwrap();
 }
 
 impl Fixture {

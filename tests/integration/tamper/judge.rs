@@ -63,12 +63,15 @@ impl Monitor for Warnings {
 /// An acceptable error, or the end of the test.
 fn class(what: &str, error: &Error) -> Outcome {
     let text = error.to_string();
-    let names_an_object = ["vault.pv", "keys/", "packs/", "index/", "snapshots/", "log/", "chunk ", "snapshot"]
-        .iter()
-        .any(|place| text.contains(place));
+    let names_an_object =
+        ["vault.pv", "keys/", "packs/", "index/", "snapshots/", "log/", "chunk ", "snapshot"]
+            .iter()
+            .any(|place| text.contains(place));
     match error.kind() {
         ErrorKind::Unlock => Outcome::Locked,
-        ErrorKind::Damage | ErrorKind::NotFound if names_an_object || text == "the vault has no snapshots" => {
+        ErrorKind::Damage | ErrorKind::NotFound
+            if names_an_object || text == "the vault has no snapshots" =>
+        {
             Outcome::Damage
         }
         ErrorKind::Refused if names_an_object && text.contains("newer version") => Outcome::Refused,

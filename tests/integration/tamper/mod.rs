@@ -30,7 +30,11 @@ pub(crate) fn large() -> &'static Fixture {
 }
 
 /// Judges cases on all cores: how each ended, and whatever in that may not be.
-fn judge_all(fixture: &Fixture, cases: &[Case], also: impl Fn(&Case, &Verdict) -> Option<&'static str> + Sync) {
+fn judge_all(
+    fixture: &Fixture,
+    cases: &[Case],
+    also: impl Fn(&Case, &Verdict) -> Option<&'static str> + Sync,
+) {
     let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
     let work = || {
@@ -52,7 +56,13 @@ fn judge_all(fixture: &Fixture, cases: &[Case], also: impl Fn(&Case, &Verdict) -
         }
     });
     let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{} of {} cases: {:#?}", wrong.len(), cases.len(), &wrong[..wrong.len().min(40)]);
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases: {:#?}",
+        wrong.len(),
+        cases.len(),
+        &wrong[..wrong.len().min(40)]
+    );
     println!("{} cases", cases.len());
 }
 
