@@ -121,6 +121,7 @@ impl Context {
             if attempt == 1 {
                 locked.warnings().iter().for_each(|warning| self.progress.warn(warning));
             }
+            let said = locked.warnings().len();
             let (source, unlocker) = self.with_secrets(|secrets| self.choose_key(&locked, secrets))?;
             self.progress.detail(&format!("key: {}", source.describe()));
             match locked.unlock(&unlocker, &self.folders()) {
@@ -132,7 +133,10 @@ impl Context {
                 }
                 Err(error) => return Err(unopened(error, &source)),
                 Ok(_) if self.progress.interrupted() => return Err(interrupted()),
-                Ok(vault) => return Ok(vault),
+                Ok(vault) => {
+                    vault.warnings().iter().skip(said).for_each(|warning| self.progress.warn(warning));
+                    return Ok(vault);
+                }
             }
         }
     }
