@@ -11,9 +11,17 @@ use crate::ids::ChunkId;
 /// zstd's level unless the user asks for another.
 pub const DEFAULT_LEVEL: i32 = 3;
 
+/// The highest level used for deltas. Beyond it a delta of pages gets 3 % smaller and takes twice as long; below level 1
+/// it gets a hundred times larger (docs/performance.md).
+const DELTA_LEVEL: i32 = 2;
+
 /// A delta is kept only if it is smaller than this share of the chunk's own compressed size (numerator,
 /// denominator): beyond it the chunk becomes the new full version.
-const DELTA_SHARE: (usize, usize) = (1, 2);
+const FULL_SHARE: (usize, usize) = (1, 2);
+
+/// A delta against the middle version is kept only if it is smaller than this share of the one against the full
+/// version; else the chunk becomes the new middle version.
+const MIDDLE_SHARE: (usize, usize) = (2, 3);
 
 /// A delta below this part of the plaintext is taken without trying the full form: compressed alone, pages
 /// rarely get that small.
@@ -26,8 +34,16 @@ pub struct Base<'a> {
     pub id: ChunkId,
     /// The base's plaintext.
     pub plain: &'a [u8],
-    /// Reads that the base itself needs beyond one.
-    pub depth: u8,
+}
+
+/// The older versions that a chunk may be encoded against: two tiers, so that deltas stay small between full versions
+/// and no chunk ever needs more than three reads.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bases<'a> {
+    /// The last version that is stored in full.
+    pub full: Option<Base<'a>>,
+    /// The last version that is stored as a delta against `full`.
+    pub middle: Option<Base<'a>>,
 }
 
 /// Encodes chunks; holds the compressor's memory for reuse. One per thread.
@@ -58,31 +74,40 @@ impl Encoder {
         }
     }
 
-    /// Encodes `plain` into `output`: as a delta against `base` if one is given and the delta is small, else in
-    /// full.
-    pub fn encode(&mut self, plain: &[u8], base: Option<Base<'_>>, output: &mut Vec<u8>) -> Encoding {
-        let Some(base) = base.filter(|base| base.depth < crate::format::limits::DEPTH) else {
+    /// Encodes `plain` into `output`: as a delta if that is much smaller, else in full.
+    pub fn encode(&mut self, plain: &[u8], bases: Bases<'_>, output: &mut Vec<u8>) -> Encoding {
+        let Some(full) = bases.full else { return self.encode_full(plain, output) };
+        let level = self.level.min(DELTA_LEVEL);
+        if !self.compress(plain, Some(full.plain), level) {
             return self.encode_full(plain, output);
-        };
-        let delta = Encoding::Delta { base: base.id, depth: base.depth + 1 };
-        let fits = self.compress(plain, Some(base.plain)) && self.is_right(plain, Some(base.plain));
-        if fits && self.scratch.len() < plain.len() / CLEARLY_SMALL {
-            std::mem::swap(output, &mut self.scratch);
-            return delta;
         }
-        let small = std::mem::take(&mut self.scratch);
-        let full = self.encode_full(plain, output);
-        if fits && small.len() < output.len() * DELTA_SHARE.0 / DELTA_SHARE.1 {
-            *output = small;
-            return delta;
+        let mut delta = std::mem::take(&mut self.scratch);
+        let (mut base, mut depth) = (full, 1);
+        if let Some(middle) = bases.middle
+            && self.compress(plain, Some(middle.plain), level)
+            && self.scratch.len() < delta.len() * MIDDLE_SHARE.0 / MIDDLE_SHARE.1
+        {
+            std::mem::swap(&mut delta, &mut self.scratch);
+            (base, depth) = (middle, 2);
         }
-        full
+        let small = delta.len() < plain.len() / CLEARLY_SMALL;
+        let encoding = if small { Encoding::Plain } else { self.encode_full(plain, output) };
+        if (small || delta.len() < output.len() * FULL_SHARE.0 / FULL_SHARE.1)
+            && self.is_right(&delta, plain, Some(base.plain))
+        {
+            *output = delta;
+            return Encoding::Delta { base: base.id, depth };
+        }
+        if small { self.encode_full(plain, output) } else { encoding }
     }
 
     fn encode_full(&mut self, plain: &[u8], output: &mut Vec<u8>) -> Encoding {
-        if self.compress(plain, None) && self.scratch.len() < plain.len() && self.is_right(plain, None) {
-            std::mem::swap(output, &mut self.scratch);
-            return Encoding::Zstd;
+        if self.compress(plain, None, self.level) && self.scratch.len() < plain.len() {
+            let frame = std::mem::take(&mut self.scratch);
+            if self.is_right(&frame, plain, None) {
+                *output = frame;
+                return Encoding::Zstd;
+            }
         }
         output.clear();
         output.extend_from_slice(plain);
@@ -90,18 +115,18 @@ impl Encoder {
     }
 
     /// Compresses into `scratch`; `false` if zstd fails, which leaves the chunk as it is.
-    fn compress(&mut self, plain: &[u8], prefix: Option<&[u8]>) -> bool {
+    fn compress(&mut self, plain: &[u8], prefix: Option<&[u8]>, level: i32) -> bool {
         self.scratch.clear();
         self.scratch.reserve(zstd::zstd_safe::compress_bound(plain.len()));
         match prefix {
-            None => self.compressor.compress(&mut self.scratch, plain, self.level),
-            Some(prefix) => self.compressor.compress_using_dict(&mut self.scratch, plain, prefix, self.level),
+            None => self.compressor.compress(&mut self.scratch, plain, level),
+            Some(prefix) => self.compressor.compress_using_dict(&mut self.scratch, plain, prefix, level),
         }
         .is_ok()
     }
 
-    fn is_right(&mut self, plain: &[u8], prefix: Option<&[u8]>) -> bool {
-        self.decoder.decompress(&self.scratch, prefix, plain.len(), &mut self.check) && self.check == plain
+    fn is_right(&mut self, frame: &[u8], plain: &[u8], prefix: Option<&[u8]>) -> bool {
+        self.decoder.decompress(frame, prefix, plain.len(), &mut self.check) && self.check == plain
     }
 }
 
@@ -200,14 +225,36 @@ mod tests {
             .collect()
     }
 
+    fn against(old: &[u8]) -> Bases<'_> {
+        Bases { full: Some(Base { id: ChunkId([1; 16]), plain: old }), middle: None }
+    }
+
+    #[test]
+    fn the_middle_version_is_used_while_it_pays() {
+        let full = text(1, 65_536);
+        let mut middle = full.clone();
+        middle[10_000..14_000].copy_from_slice(&text(3, 4_000));
+        let mut new = middle.clone();
+        new[30_000..30_100].fill(b'!');
+        let bases = Bases { middle: Some(Base { id: ChunkId([2; 16]), plain: &middle }), ..against(&full) };
+        let mut encoded = Vec::new();
+        let encoding = Encoder::new(3).encode(&new, bases, &mut encoded);
+        assert_eq!(encoding, Encoding::Delta { base: ChunkId([2; 16]), depth: 2 });
+        // As far from the middle version as from the full one: it becomes the next middle version.
+        let mut far = full.clone();
+        far[50_000..51_000].copy_from_slice(&text(4, 1_000));
+        let encoding = Encoder::new(3).encode(&far, bases, &mut encoded);
+        assert_eq!(encoding, Encoding::Delta { base: ChunkId([1; 16]), depth: 1 });
+    }
+
     #[test]
     fn a_small_change_makes_a_small_delta() {
         let old = text(1, 65_536);
         let mut new = old.clone();
         new[30_000..30_100].fill(b'!');
-        let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+        let bases = against(&old);
         let mut encoded = Vec::new();
-        let encoding = Encoder::new(3).encode(&new, Some(base), &mut encoded);
+        let encoding = Encoder::new(3).encode(&new, bases, &mut encoded);
         assert_eq!(encoding, Encoding::Delta { base: ChunkId([1; 16]), depth: 1 });
         assert!(encoded.len() < 100, "{} bytes", encoded.len());
         let mut decoded = Vec::new();
@@ -220,17 +267,17 @@ mod tests {
     #[test]
     fn an_unrelated_base_is_not_used() {
         let (old, new) = (text(1, 65_536), text(2, 65_536));
-        let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
-        assert_eq!(Encoder::new(3).encode(&new, Some(base), &mut Vec::new()), Encoding::Zstd);
+        let bases = against(&old);
+        assert_eq!(Encoder::new(3).encode(&new, bases, &mut Vec::new()), Encoding::Zstd);
     }
 
     #[test]
     fn a_base_that_looks_like_a_trained_dictionary_does_no_harm() {
         let mut old = text(1, 65_536);
         old[..4].copy_from_slice(&0xEC30_A437u32.to_le_bytes());
-        let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+        let bases = against(&old);
         let mut encoded = Vec::new();
-        let encoding = Encoder::new(3).encode(&old, Some(base), &mut encoded);
+        let encoding = Encoder::new(3).encode(&old, bases, &mut encoded);
         let mut decoded = Vec::new();
         assert!(Decoder::new().decode(encoding, &encoded, Some(&old), old.len(), &mut decoded));
         assert_eq!(decoded, old);
@@ -242,9 +289,9 @@ mod tests {
             old in proptest::collection::vec(0u8..4, 0..3000),
             new in proptest::collection::vec(0u8..4, 0..3000),
         ) {
-            let base = Base { id: ChunkId([1; 16]), plain: &old, depth: 0 };
+            let bases = against(&old);
             let mut encoded = Vec::new();
-            let encoding = Encoder::new(1).encode(&new, Some(base), &mut encoded);
+            let encoding = Encoder::new(1).encode(&new, bases, &mut encoded);
             let mut decoded = Vec::new();
             prop_assert!(Decoder::new().decode(encoding, &encoded, Some(&old), new.len(), &mut decoded));
             prop_assert_eq!(decoded, new);

@@ -26,4 +26,4 @@ pub mod store;
 pub mod tree;
 pub mod vault;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, Result};

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use pagevault::chunk::CHUNK_SIZE;
-use pagevault::codec::{Base, DEFAULT_LEVEL, Decoder, Encoder};
+use pagevault::codec::{Base, Bases, DEFAULT_LEVEL, Decoder, Encoder};
 use pagevault::format::directory::Encoding;
 use pagevault::ids::ChunkId;
 
@@ -29,7 +29,7 @@ fn full(criterion: &mut Criterion, chunks: &[&[u8]]) {
         let (mut encoder, mut encoded) = (Encoder::new(level), Vec::new());
         let mut plain = chunks.iter().cycle();
         group.bench_function(format!("encode-level-{level}"), |bencher| {
-            bencher.iter(|| encoder.encode(black_box(plain.next().unwrap()), None, &mut encoded));
+            bencher.iter(|| encoder.encode(black_box(plain.next().unwrap()), Bases::default(), &mut encoded));
         });
     }
     let encoded: Vec<(Encoding, Vec<u8>)> = encode(chunks.iter().map(|plain| (*plain, None)));
@@ -53,8 +53,7 @@ fn delta(criterion: &mut Criterion, pairs: &[(&[u8], &[u8])]) {
     group.bench_function("encode", |bencher| {
         bencher.iter(|| {
             let (old, new) = changes.next().unwrap();
-            let base = Base { id: BASE, plain: old, depth: 0 };
-            encoder.encode(black_box(new), Some(base), &mut encoded)
+            encoder.encode(black_box(new), against(Some(old)), &mut encoded)
         });
     });
     let encoded = encode(pairs.iter().map(|(old, new)| (*new, Some(*old))));
@@ -75,8 +74,12 @@ fn encode<'a>(chunks: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec
     chunks
         .map(|(plain, base)| {
             let mut bytes = Vec::new();
-            let base = base.map(|plain| Base { id: BASE, plain, depth: 0 });
-            (encoder.encode(plain, base, &mut bytes), bytes)
+            (encoder.encode(plain, against(base), &mut bytes), bytes)
         })
         .collect()
+}
+
+/// `old` as the last version that is stored in full.
+fn against(old: Option<&[u8]>) -> Bases<'_> {
+    Bases { full: old.map(|plain| Base { id: BASE, plain }), middle: None }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use pagevault::checksum::Sha256Hasher;
 use pagevault::chunk::{CHUNK_SIZE, Class};
-use pagevault::codec::{Base, DEFAULT_LEVEL, Decoder, Encoder};
+use pagevault::codec::{Base, Bases, DEFAULT_LEVEL, Decoder, Encoder};
 use pagevault::crypto::seal::{ObjectSealer, RecordOpener};
 use pagevault::format::directory::{Encoding, Record};
 use pagevault::format::envelope::{HEADER_LEN, ObjectKind};
@@ -123,7 +123,7 @@ fn encode_full(rounds: usize, input: &Input) {
     let (mut encoder, mut encoded) = (Encoder::new(DEFAULT_LEVEL), Vec::new());
     for _ in 0..rounds {
         for chunk in chunks(&input.old) {
-            black_box(encoder.encode(chunk, None, &mut encoded));
+            black_box(encoder.encode(chunk, Bases::default(), &mut encoded));
         }
     }
 }
@@ -134,7 +134,7 @@ fn decode_full(rounds: usize, input: &Input) {
         .into_iter()
         .map(|chunk| {
             let mut bytes = Vec::new();
-            (encoder.encode(chunk, None, &mut bytes), bytes)
+            (encoder.encode(chunk, Bases::default(), &mut bytes), bytes)
         })
         .collect();
     let (mut decoder, mut plain) = (Decoder::new(), Vec::new());
@@ -149,8 +149,7 @@ fn encode_delta(rounds: usize, input: &Input) {
     let (mut encoder, mut encoded) = (Encoder::new(DEFAULT_LEVEL), Vec::new());
     for _ in 0..rounds {
         for (old, new) in input.changed() {
-            let base = Base { id: BASE, plain: old, depth: 0 };
-            black_box(encoder.encode(new, Some(base), &mut encoded));
+            black_box(encoder.encode(new, against(old), &mut encoded));
         }
     }
 }
@@ -162,8 +161,7 @@ fn decode_delta(rounds: usize, input: &Input) {
         .into_iter()
         .map(|(old, new)| {
             let mut bytes = Vec::new();
-            let base = Base { id: BASE, plain: old, depth: 0 };
-            (encoder.encode(new, Some(base), &mut bytes), bytes, old)
+            (encoder.encode(new, against(old), &mut bytes), bytes, old)
         })
         .collect();
     let (mut decoder, mut plain) = (Decoder::new(), Vec::new());
@@ -172,6 +170,11 @@ fn decode_delta(rounds: usize, input: &Input) {
             assert!(decoder.decode(*encoding, bytes, Some(old), CHUNK_SIZE, &mut plain));
         }
     }
+}
+
+/// `old` as the last version that is stored in full.
+fn against(old: &[u8]) -> Bases<'_> {
+    Bases { full: Some(Base { id: BASE, plain: old }), middle: None }
 }
 
 fn seal(rounds: usize, input: &Input) {

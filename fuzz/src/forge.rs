@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pagevault::chunk::Class;
-use pagevault::codec::{Base, Encoder};
+use pagevault::codec::{Base, Bases, Encoder};
 use pagevault::crypto::seal::{ObjectSealer, open_body};
 use pagevault::format::directory::{Directory, Encoding, Record};
 use pagevault::format::envelope::{HEADER_LEN, Header, ObjectKind, Parts, unsealed_object};
@@ -267,8 +267,13 @@ impl<'f> Forge<'f> {
                 encoding(base.id, cursor)
             }
             _ => {
-                let with = Base { id: base.id, plain: &base.plain, depth: cursor.byte() % 9 };
-                Encoder::new(1).encode(&plain, Some(with), &mut bytes)
+                let with = Some(Base { id: base.id, plain: &base.plain });
+                let bases = if cursor.flag() {
+                    Bases { full: with, middle: None }
+                } else {
+                    Bases { full: Some(Base { id: base.id, plain: &[] }), middle: with }
+                };
+                Encoder::new(1).encode(&plain, bases, &mut bytes)
             }
         };
         let plain_len = if cursor.flag() { cursor.u16().into() } else { u32::try_from(plain.len()).ok()? };

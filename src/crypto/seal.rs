@@ -120,6 +120,11 @@ impl ObjectSealer {
         })
     }
 
+    /// Makes room for an object of `bytes`.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// Bytes so far.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -153,7 +153,7 @@ impl ChunkReader {
 
     fn read_form(&mut self, class: Class, form: &Form, output: &mut Vec<u8>) -> Result<(), VaultError> {
         let base = match &form.base {
-            Some(plan) => Some(self.read_base(plan)?),
+            Some(plan) => Some(self.read_shared(plan)?),
             None => None,
         };
         let location = &form.location;
@@ -180,7 +180,11 @@ impl ChunkReader {
         }
     }
 
-    fn read_base(&mut self, plan: &ChunkPlan) -> Result<Arc<Vec<u8>>, VaultError> {
+    /// As [`read`](Self::read), and remembers the plaintext for a while: for versions that deltas are made against.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_shared(&mut self, plan: &ChunkPlan) -> Result<Arc<Vec<u8>>, VaultError> {
         let key = (plan.class, plan.id);
         if let Some(plain) = self.bases.get(&key) {
             return Ok(Arc::clone(plain));

@@ -23,6 +23,8 @@ use crate::ids::{ChunkId, ObjectName};
 
 /// A pack is closed when it reaches this many bytes.
 const PACK_TARGET: usize = 16 << 20;
+/// Room beyond that for the last record and the directory, so that the buffer never has to move.
+const PACK_MARGIN: usize = 256 << 10;
 /// Encoded chunks that may wait for the sealer.
 const WAITING: usize = 64;
 /// Packs after which an index object is written, so that what a run has to remember stays bounded.
@@ -93,7 +95,8 @@ pub struct RunWriter {
 impl RunWriter {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let (orders, inbox) = bounded(WAITING);
-        let (packs, packs_inbox) = bounded(1);
+        // No queue: one pack is filled while one is stored, and that is all that memory holds.
+        let (packs, packs_inbox) = bounded(0);
         let sealer = {
             let core = Arc::clone(&core);
             std::thread::spawn(move || Sealer { core, packs, open: [None, None] }.run(&inbox))
@@ -240,7 +243,11 @@ impl Sealer {
         };
         let sealer = match &mut self.open[slot] {
             Some(sealer) => sealer,
-            closed => closed.insert(ObjectSealer::new(&self.core.keys, kind)?),
+            closed => {
+                let mut sealer = ObjectSealer::new(&self.core.keys, kind)?;
+                sealer.reserve(PACK_TARGET + PACK_MARGIN);
+                closed.insert(sealer)
+            }
         };
         let record = Record {
             id: chunk.id,

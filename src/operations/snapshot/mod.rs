@@ -16,7 +16,7 @@ use self::pipeline::{ImageWriter, StoredTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
-use crate::codec::Encoder;
+use crate::codec::{Bases, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{LogEntry, Published};
 use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest};
@@ -281,7 +281,8 @@ impl<'a> Run<'a> {
         let bytes = manifest.encode().map_err(VaultError::from)?;
         let id = self.vault.snapshot_id(&bytes)?;
         let mut encoded = Vec::new();
-        let encoding = Encoder::new(self.request.compression_level).encode(&bytes, None, &mut encoded);
+        let encoding =
+            Encoder::new(self.request.compression_level).encode(&bytes, Bases::default(), &mut encoded);
         let plain_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let copy =
             EncodedChunk { id: ChunkId(id.0), class: Class::Manifest, encoding, plain_len, bytes: encoded };

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::checksum::{Sha256, Sha256Hasher};
 use crate::chunk::{CHUNK_SIZE, Class, chunk_count, chunk_len};
-use crate::codec::{Base, Encoder};
+use crate::codec::{Base, Bases, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::ChunkCounts;
 use crate::ids::ChunkId;
@@ -59,7 +59,7 @@ impl Drop for Buffer {
 struct Job {
     id: ChunkId,
     buffer: Arc<Buffer>,
-    base: Option<ChunkPlan>,
+    bases: Option<BasePlans>,
 }
 
 #[derive(Default)]
@@ -105,15 +105,47 @@ impl ParentTree {
     }
 }
 
-/// The version to encode against: the chunk itself if it is stored in full, else what it is a delta against, so
-/// that no delta needs more than one further read.
-fn base_of(index: &ChunkIndex, class: Class, old: ChunkId) -> Option<ChunkPlan> {
-    let plan_of = |id| plan(index, class, id).ok();
-    let old = plan_of(old)?;
-    match old.location()?.record.encoding.base() {
-        None => Some(old),
-        Some(base) => {
-            plan_of(base).filter(|base| base.location().is_some_and(|l| l.record.encoding.depth() == 0))
+/// How to read the versions that a chunk may be encoded against.
+struct BasePlans {
+    full: ChunkPlan,
+    middle: Option<ChunkPlan>,
+}
+
+impl BasePlans {
+    /// From the version that is replaced: itself and what it is a delta against, as far as they are of the right depth.
+    fn of(index: &ChunkIndex, class: Class, old: ChunkId) -> Option<Self> {
+        let plan_of = |id| {
+            let plan = plan(index, class, id).ok()?;
+            let encoding = plan.location()?.record.encoding;
+            Some((plan, encoding))
+        };
+        let (mut plan, mut encoding) = plan_of(old)?;
+        let mut middle = None;
+        while let Some(base) = encoding.base() {
+            middle = (encoding.depth() == 1).then_some(plan);
+            (plan, encoding) = plan_of(base)?;
+        }
+        Some(Self { full: plan, middle })
+    }
+
+    /// Reads them; what cannot be read is left out, and the chunk stored accordingly larger.
+    fn read(&self, reader: &mut ChunkReader) -> BasePlains {
+        let mut read = |plan: &ChunkPlan| reader.read_shared(plan).ok().map(|plain| (plan.id, plain));
+        BasePlains { full: read(&self.full), middle: self.middle.as_ref().and_then(read) }
+    }
+}
+
+#[derive(Default)]
+struct BasePlains {
+    full: Option<(ChunkId, Arc<Vec<u8>>)>,
+    middle: Option<(ChunkId, Arc<Vec<u8>>)>,
+}
+
+impl BasePlains {
+    fn as_bases(&self) -> Bases<'_> {
+        Bases {
+            full: self.full.as_ref().map(|(id, plain)| Base { id: *id, plain }),
+            middle: self.middle.as_ref().map(|(id, plain)| Base { id: *id, plain }),
         }
     }
 }
@@ -216,8 +248,8 @@ impl<'v> ImageWriter<'v> {
             channels.hash_queue.send(Arc::clone(&buffer)).map_err(|_| VaultError::Worker)?;
             let len = buffer.bytes.len() as u64;
             let id = self.vault.chunk_id(Class::Page, &buffer.bytes)?;
-            if let Some(base) = self.settle(writer, position, id)? {
-                channels.jobs.send(Job { id, buffer, base }).map_err(|_| VaultError::Worker)?;
+            if let Some(bases) = self.settle(writer, position, id)? {
+                channels.jobs.send(Job { id, buffer, bases }).map_err(|_| VaultError::Worker)?;
             }
             self.push_id(writer, id)?;
             if writer.is_heavy() {
@@ -235,7 +267,7 @@ impl<'v> ImageWriter<'v> {
         writer: &mut RunWriter,
         position: u64,
         id: ChunkId,
-    ) -> Result<Option<Option<ChunkPlan>>, VaultError> {
+    ) -> Result<Option<Option<BasePlans>>, VaultError> {
         let index = self.vault.index();
         let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, 0, position));
         if writer.has(Class::Page, id) {
@@ -251,8 +283,8 @@ impl<'v> ImageWriter<'v> {
             }
         }
         writer.claim(Class::Page, id);
-        let base = old.filter(|old| *old != id).and_then(|old| base_of(&index, Class::Page, old));
-        Ok(Some(base))
+        let old = old.filter(|old| *old != id);
+        Ok(Some(old.and_then(|old| BasePlans::of(&index, Class::Page, old))))
     }
 
     /// Reads a sample of the chunks that are found elsewhere in the vault, so that a damaged or forged one is
@@ -281,16 +313,14 @@ impl<'v> ImageWriter<'v> {
         }
         writer.claim(class, id);
         let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, node.level, node.position));
-        let base = old.and_then(|old| base_of(&index, class, old));
+        let plans = old.and_then(|old| BasePlans::of(&index, class, old));
         drop(index);
-        let mut plain = Vec::new();
-        let readable = match (&base, &mut self.parent) {
-            (Some(plan), Some(parent)) => parent.reader.read(plan, &mut plain).is_ok(),
-            _ => false,
+        let bases = match (&plans, &mut self.parent) {
+            (Some(plans), Some(parent)) => plans.read(&mut parent.reader),
+            _ => BasePlains::default(),
         };
-        let base = base.filter(|_| readable).map(|plan| Base { id: plan.id, plain: &plain, depth: 0 });
         let mut bytes = Vec::new();
-        let encoding = self.node_encoder.encode(&node.plain, base, &mut bytes);
+        let encoding = self.node_encoder.encode(&node.plain, bases.as_bases(), &mut bytes);
         let plain_len = u32::try_from(node.plain.len()).unwrap_or(u32::MAX);
         self.node_bytes += bytes.len() as u64;
         writer.sink()?.push(EncodedChunk { id, class, encoding, plain_len, bytes })?;
@@ -334,18 +364,11 @@ fn encode(
     tally: &Tally,
 ) -> Result<(), VaultError> {
     let mut encoder = Encoder::new(level);
-    let mut base_plain = Vec::new();
     for job in inbox {
         let plain = &job.buffer.bytes;
-        // A base that cannot be read is no reason to fail: the chunk is stored in full.
-        let base = match &job.base {
-            Some(plan) if reader.read(plan, &mut base_plain).is_ok() => {
-                Some(Base { id: plan.id, plain: &base_plain, depth: 0 })
-            }
-            _ => None,
-        };
+        let bases = job.bases.as_ref().map(|plans| plans.read(&mut reader)).unwrap_or_default();
         let mut bytes = Vec::new();
-        let encoding = encoder.encode(plain, base, &mut bytes);
+        let encoding = encoder.encode(plain, bases.as_bases(), &mut bytes);
         let kind = if encoding.base().is_some() { &tally.delta } else { &tally.full };
         kind.fetch_add(1, Ordering::Relaxed);
         tally.stored_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
