@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "modules of one binary share their helpers")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod architecture;
 mod cli_cases;
 mod round_trip;
 mod support;
