@@ -69,6 +69,10 @@ fn delta(criterion: &mut Criterion, pairs: &[(&[u8], &[u8])]) {
     group.finish();
 }
 
+fn against(full: Option<&[u8]>) -> Bases<'_> {
+    Bases { full: full.map(|plain| Base { id: BASE, plain }), middle: None }
+}
+
 fn encode<'a>(chunks: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec<(Encoding, Vec<u8>)> {
     let mut encoder = Encoder::new(DEFAULT_LEVEL);
     chunks
@@ -77,9 +81,4 @@ fn encode<'a>(chunks: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Vec
             (encoder.encode(plain, against(base), &mut bytes), bytes)
         })
         .collect()
-}
-
-/// `old` as the last version that is stored in full.
-fn against(old: Option<&[u8]>) -> Bases<'_> {
-    Bases { full: old.map(|plain| Base { id: BASE, plain }), middle: None }
 }

@@ -60,7 +60,12 @@ const FORBIDDEN: [(&str, &[&str], &str); 3] = [
 ];
 
 /// Where the words of the last line above have their place.
-const EXEMPT: [&str; 2] = ["clock.rs", "cli/"];
+const EXEMPT: [&str; 3] = [
+    "clock.rs",
+    "cli/",
+    // Compares a file's times with the clock that set them.
+    "sqlite/witness.rs",
+];
 
 const LONGEST_FILE: usize = 600;
 
