@@ -9,6 +9,7 @@
     reason = "a test may fail, helpers included"
 )]
 
+mod architecture;
 mod bad_input;
 mod capture_cases;
 mod children;
