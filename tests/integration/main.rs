@@ -11,7 +11,8 @@
 mod bad_input;
 mod capture_cases;
 mod children;
-mod databases;
 mod cli_cases;
+mod databases;
+mod restore_cases;
 mod round_trip;
 mod support;
