@@ -36,6 +36,13 @@ pub struct RestoreRequest {
     pub check: CheckLevel,
 }
 
+impl RestoreRequest {
+    /// Restores `snapshot` to `target`, which must not exist, checked in full.
+    pub fn new(snapshot: SnapshotSpec, target: impl Into<PathBuf>) -> Self {
+        Self { snapshot, target: target.into(), overwrite: false, check: CheckLevel::Full }
+    }
+}
+
 /// What was proven of a restored file.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Verified {

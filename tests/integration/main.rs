@@ -16,3 +16,5 @@ mod databases;
 mod restore_cases;
 mod round_trip;
 mod support;
+mod tamper;
+mod unchanged;

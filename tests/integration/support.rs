@@ -10,13 +10,11 @@ use pagevault::crypto::secret::Secret32;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::Result;
 use pagevault::format::keyslot::Argon2Params;
-use pagevault::format::manifest::Kind;
 use pagevault::ids::HostId;
 use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::restore::{RestoreReport, RestoreRequest, restore};
 use pagevault::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
-use pagevault::sqlite::CheckLevel;
 use pagevault::store::{MemoryStore, Store};
 
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
@@ -28,8 +26,13 @@ pub fn key() -> Unlocker {
 
 /// A new vault in `store`, without any folder on this machine.
 pub fn create_vault(store: Box<dyn Store>) -> Vault {
+    create_vault_with(store, &LocalFolders::default())
+}
+
+/// A new vault in `store`, whose client remembers what `folders` let it.
+pub fn create_vault_with(store: Box<dyn Store>, folders: &LocalFolders) -> Vault {
     let argon2 = Argon2Params::recommended(1);
-    Vault::create(store, &key(), argon2, None, Timestamp::now(), &LocalFolders::default()).unwrap()
+    Vault::create(store, &key(), argon2, None, Timestamp::now(), folders).unwrap()
 }
 
 /// The vault in `store`, opened anew: nothing is remembered from earlier.
@@ -45,20 +48,9 @@ pub fn memory_vault() -> (Vault, Arc<MemoryStore>) {
 
 /// A manual snapshot of `databases` with nothing special.
 pub fn request(databases: &[&Path]) -> SnapshotRequest {
-    SnapshotRequest {
-        databases: databases.iter().map(|path| path.to_path_buf()).collect(),
-        name: None,
-        kind: Kind::Manual,
-        description: None,
-        tags: Vec::new(),
-        required_tables: Vec::new(),
-        compression_level: 3,
-        busy_timeout: Duration::from_secs(10),
-        max_hold: None,
-        full_scan: false,
-        verify: false,
-        host: Host { id: HostId([7; 16]), name: Some("test".to_owned()) },
-    }
+    let host = Host { id: HostId([7; 16]), name: Some("test".to_owned()) };
+    let request = SnapshotRequest::new(databases.iter().copied(), host);
+    SnapshotRequest { busy_timeout: Duration::from_secs(10), ..request }
 }
 
 /// Carries out `request`; the outcome of each database, in the order they were settled.
@@ -87,12 +79,7 @@ pub fn restore_with(
     target: &Path,
     change: impl FnOnce(&mut RestoreRequest),
 ) -> Result<RestoreReport> {
-    let mut request = RestoreRequest {
-        snapshot: id.parse::<SnapshotSpec>().unwrap(),
-        target: target.to_path_buf(),
-        overwrite: false,
-        check: CheckLevel::Full,
-    };
+    let mut request = RestoreRequest::new(id.parse::<SnapshotSpec>().unwrap(), target);
     change(&mut request);
     restore(vault, &request, &SystemClock, &Silent)
 }
