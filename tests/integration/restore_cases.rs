@@ -121,9 +121,8 @@ fn what_is_no_file_is_never_replaced() {
             assert!(error.hint().is_some(), "{name}: {error}");
         }
     }
-    for name in ["missing/app.db", "missing/"] {
-        stored.refuses(ErrorKind::NotFound, || stored.restore_over(&at(name)));
-    }
+    stored.refuses(ErrorKind::NotFound, || stored.restore_over(&at("missing/app.db")));
+    stored.refuses(ErrorKind::Refused, || stored.restore_over(&at("missing/")));
     stored.refuses(ErrorKind::Failed, || stored.restore_over(&at("real.db/app.db")));
     stored.refuses(ErrorKind::Usage, || stored.restore_over(Path::new("")));
 }
