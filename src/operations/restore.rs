@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -125,6 +126,10 @@ fn millis(since: Instant) -> u64 {
 
 /// The target's metadata if it exists and may be replaced.
 fn inspect_target(target: &Path, overwrite: bool) -> Result<Option<std::fs::Metadata>> {
+    if target.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Error::new(ErrorKind::Refused, format!("{} names a folder", target.display()))
+            .with_hint("name a file to restore to"));
+    }
     let metadata = match std::fs::symlink_metadata(target) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -15,6 +15,7 @@ mod capture_cases;
 mod children;
 mod cli_cases;
 mod databases;
+mod restore_cases;
 mod round_trip;
 mod support;
 mod tamper;
