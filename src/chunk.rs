@@ -56,6 +56,7 @@ impl Class {
 
     /// The longest plaintext a chunk of this class may have, in bytes.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "constants of a few KiB")]
     pub const fn max_plain_len(self) -> u32 {
         match self {
             Self::Page => CHUNK_SIZE as u32,

@@ -223,7 +223,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) to: PathBuf,
     /// Replace the file if it exists
-    #[arg(short, long)]
+    #[arg(long)]
     pub(crate) yes: bool,
     /// How thoroughly SQLite checks the restored file: quick_check, integrity_check or not at all
     #[arg(long, value_name = "LEVEL", default_value = "full", value_parser = values::check_level())]
@@ -287,7 +287,7 @@ Example:
         #[arg(value_name = "SLOT")]
         slot: String,
         /// Do not ask, even for the key in use
-        #[arg(short, long)]
+        #[arg(long)]
         yes: bool,
     },
     /// Replace the key in use by a new one
@@ -332,3 +332,6 @@ pub(crate) struct NewSecretArgs {
     #[arg(long, value_name = "CMD")]
     pub(crate) new_password_command: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use super::output::Output;
 use super::progress::{Loudness, Progress};
 use super::secret::{Secrets, Source};
 use super::terminal::{SystemTerminal, Terminal, interrupted};
+use super::text::shell_word;
 
 /// How often a passphrase may be typed.
 const ATTEMPTS: usize = 3;
@@ -93,8 +94,7 @@ impl Context {
 
     /// Asks before something is done that cannot be undone; without a terminal the answer is no.
     pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
-        let terminal = self.terminal();
-        if terminal.is_attended() { terminal.confirm(question) } else { Ok(false) }
+        self.terminal().confirm(question)
     }
 
     /// The store of an existing vault.
@@ -117,6 +117,10 @@ impl Context {
         let mut attempt = 1;
         loop {
             let locked = LockedVault::find(Box::new(self.open_store()?))?;
+            // A damaged key slot may be why a right key will not open the vault.
+            if attempt == 1 {
+                locked.warnings().iter().for_each(|warning| self.progress.warn(warning));
+            }
             let (source, unlocker) = self.with_secrets(|secrets| self.choose_key(&locked, secrets))?;
             self.progress.detail(&format!("key: {}", source.describe()));
             match locked.unlock(&unlocker, &self.folders()) {
@@ -128,10 +132,7 @@ impl Context {
                 }
                 Err(error) => return Err(error.into()),
                 Ok(_) if self.progress.interrupted() => return Err(interrupted()),
-                Ok(vault) => {
-                    vault.warnings().iter().for_each(|warning| self.progress.warn(warning));
-                    return Ok(vault);
-                }
+                Ok(vault) => return Ok(vault),
             }
         }
     }
@@ -155,7 +156,7 @@ impl Context {
                 return Ok((source, unlocker?));
             }
             match &unlocker {
-                Ok(_) => self.progress.note(&format!("{} is the key of another vault", path.display())),
+                Ok(_) => self.progress.note(&format!("{} does not open this vault", path.display())),
                 Err(error) => self.progress.warn(&error.to_string()),
             }
         }
@@ -196,7 +197,7 @@ fn place(option: Option<&Path>, environment: &Environment) -> Result<Place> {
 fn no_vault(place: &Place) -> Error {
     let folder = place.folder.display();
     let hint = if place.is_named {
-        format!("check the path, or make a vault with `pagevault init --vault {folder}`")
+        format!("check the path, or make a vault with `pagevault init --vault {}`", shell_word(&place.folder))
     } else {
         "`pagevault snapshot DB` or `pagevault init` makes one; --vault names another".to_owned()
     };

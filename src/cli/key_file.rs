@@ -10,7 +10,7 @@ use pagevault::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
 use super::files;
-use super::text::printable;
+use super::text::{printable, shell_word};
 
 const HEADER: &str = "\
 # pagevault key file. Whoever has it can read the vault; without it, or another key, nobody can.
@@ -53,9 +53,9 @@ pub(crate) fn unreadable(what: &str, path: &Path, error: &io::Error) -> Error {
 
 /// Warns of a secret that not only its owner may read.
 pub(crate) fn warn_of_exposure(what: &str, path: &Path, mode: u32, monitor: &dyn Monitor) {
-    let path = path.display();
+    let (shown, word) = (path.display(), shell_word(path));
     monitor
-        .warn(&format!("{what} {path} is open to others (mode {mode:03o}); `chmod 600 {path}` mends that"));
+        .warn(&format!("{what} {shown} is open to others (mode {mode:03o}); `chmod 600 {word}` mends that"));
 }
 
 /// A key file that was just made. It goes again when dropped, unless it is [kept](Self::keep).

@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 use jiff::Timestamp;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::format::keyslot::Argon2Params;
-use pagevault::store::LocalStore;
+use pagevault::store::{LocalStore, Store};
 use pagevault::vault::{LocalFolders, Vault, VaultError, layout};
 use pagevault::{Error, ErrorKind, Result};
 
@@ -32,8 +32,14 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `place`.
+    /// Reserves `place`, where there must be no vault.
     pub(crate) fn take(place: &Path) -> Result<Self> {
+        let exists = || VaultError::Exists { place: place.display().to_string() };
+        Self::take_unless_vault(place)?.ok_or_else(|| exists().into())
+    }
+
+    /// Reserves `place`; `None` if there is a vault. While another process makes one, this waits for it.
+    pub(crate) fn take_unless_vault(place: &Path) -> Result<Option<Self>> {
         if place.metadata().is_ok_and(|metadata| !metadata.is_dir()) {
             let message = format!("{} is a file, not a folder", place.display());
             return Err(Error::new(ErrorKind::Refused, message).with_hint("choose an empty or new folder"));
@@ -42,12 +48,15 @@ impl Reservation {
         let mut reservation =
             Self { place: place.to_path_buf(), made, lock: None, empty: false, done: false };
         let store = LocalStore::create(place)?;
-        refuse_occupied(&store)?;
         reservation.lock = File::open(place).ok().filter(|folder| folder.lock().is_ok());
-        // Another process may have made a vault while this one waited for the lock.
-        refuse_occupied(&store)?;
+        if holds_vault(place) {
+            return Ok(None);
+        }
+        if !store.is_empty()? {
+            return Err(VaultError::NotEmpty { place: store.describe() }.into());
+        }
         reservation.empty = true;
-        Ok(reservation)
+        Ok(Some(reservation))
     }
 
     /// The folder.
@@ -94,14 +103,9 @@ impl Drop for Reservation {
     }
 }
 
-fn refuse_occupied(store: &LocalStore) -> Result<()> {
-    if store.is_empty()? {
-        return Ok(());
-    }
-    let place = store.root().display().to_string();
-    let holds_vault =
-        [layout::CONFIG, layout::CONFIG_COPY].iter().any(|name| store.root().join(name).exists());
-    Err(if holds_vault { VaultError::Exists { place } } else { VaultError::NotEmpty { place } }.into())
+/// Whether there is a vault in `folder`, whole or not.
+pub(crate) fn holds_vault(folder: &Path) -> bool {
+    [layout::CONFIG, layout::CONFIG_COPY].iter().any(|name| folder.join(name).exists())
 }
 
 #[cfg(test)]

@@ -42,7 +42,10 @@ impl Progress {
     /// From now on a first signal asks to stop, and a second one ends the process at once. Without this a
     /// signal would leave temporary files behind.
     pub(crate) fn listen_for_signals(&self) {
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let ignored = ignored_signals();
+        for signal in
+            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0)
+        {
             let flag = || Arc::clone(&self.interrupted);
             // In this order: the first signal finds the flag unset. Where a handler cannot be had, the signal
             // ends the process as it always did.
@@ -82,6 +85,13 @@ impl Progress {
     fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The signals that whoever started this process wants ignored, such as `nohup`, as a mask. Known on Linux only.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 impl Monitor for Progress {

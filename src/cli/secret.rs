@@ -5,6 +5,7 @@
 //! process of the machine could read them, and are wiped from memory after use.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,7 +26,7 @@ use super::terminal::{Terminal, interrupted};
 const RECOVERY_PREFIX: &[u8] = b"pvrecovery1";
 
 /// Where a secret comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A key file.
     KeyFile(PathBuf),
@@ -37,6 +38,12 @@ pub(crate) enum Source {
     Variable(Zeroizing<Vec<u8>>),
     /// The person at the terminal.
     Prompt,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
 }
 
 impl Source {
@@ -279,8 +286,9 @@ fn unlocker_of(text: &[u8]) -> Result<Unlocker> {
         return Ok(Unlocker::Passphrase(Passphrase::new(text.to_vec())));
     }
     let mistyped = |reason: String| {
-        Error::new(ErrorKind::Unlock, format!("this is not a whole recovery key: {reason}"))
-            .with_hint("compare it with the paper group by group; 0 and O, 1 and I are easily confused")
+        Error::new(ErrorKind::Unlock, format!("this is not a whole recovery key: {reason}")).with_hint(
+            "compare it with the paper group by group; after the first hyphen there is no B, I, O or 1 in it",
+        )
     };
     let text = std::str::from_utf8(text).map_err(|_| mistyped("it is not text".to_owned()))?;
     TextForm::RecoveryKey.read(text).map(Unlocker::RecoveryKey).map_err(|error| mistyped(error.to_string()))

@@ -15,11 +15,11 @@ use super::progress::Progress;
 
 /// Somebody who can be asked.
 pub(crate) trait Terminal {
-    /// Whether there is anybody.
+    /// Whether there is anybody to ask for a secret.
     fn is_attended(&self) -> bool;
     /// Asks for a secret, which does not show.
     fn ask_secret(&self, prompt: &str) -> Result<Zeroizing<String>>;
-    /// Asks for a yes; anything else is a no.
+    /// Asks for a yes; anything else is a no, and so is nobody to ask.
     fn confirm(&self, question: &str) -> Result<bool>;
 }
 
@@ -29,18 +29,25 @@ pub(crate) struct SystemTerminal<'a>(pub(crate) &'a Progress);
 
 impl Terminal for SystemTerminal<'_> {
     fn is_attended(&self) -> bool {
-        io::stdin().is_terminal() && io::stderr().is_terminal()
+        // What is asked goes to the terminal itself, wherever standard error goes.
+        io::stdin().is_terminal()
     }
 
     fn ask_secret(&self, prompt: &str) -> Result<Zeroizing<String>> {
         rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => interrupted(),
-            io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Unlock, "no passphrase was given"),
+            io::ErrorKind::UnexpectedEof => {
+                self.0.always("\n");
+                Error::new(ErrorKind::Unlock, "no passphrase was given")
+            }
             _ => Error::new(ErrorKind::Unlock, format!("cannot ask for a passphrase: {error}")),
         })
     }
 
     fn confirm(&self, question: &str) -> Result<bool> {
+        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            return Ok(false);
+        }
         self.0.always(&format!("{question} [y/N] "));
         self.wait_for_input()?;
         let mut answer = String::new();

@@ -4,6 +4,7 @@
 //! terminal is shown in escaped form.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
@@ -27,6 +28,17 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 /// Control characters, and those that turn the direction of writing.
 fn is_unprintable(character: char) -> bool {
     character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A path as a word that can be pasted into a shell.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+,:@%=".contains(character);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -111,6 +123,14 @@ mod tests {
         ] {
             assert_eq!(size(bytes), expected);
         }
+    }
+
+    #[test]
+    fn odd_paths_are_quoted() {
+        assert_eq!(shell_word(Path::new("/a/b-c.key")), "/a/b-c.key");
+        assert_eq!(shell_word(Path::new("a b")), "'a b'");
+        assert_eq!(shell_word(Path::new("it's")), "'it'\\''s'");
+        assert_eq!(shell_word(Path::new("$HOME")), "'$HOME'");
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Directory {
         let (classes, codecs, depths) = (bytes_column(6)?, bytes_column(8)?, bytes_column(10)?);
         let plain_lens = decode_column("plain lengths", fields.require_raw(12)?, count)?;
         let stored_lens = decode_column("stored lengths", fields.require_raw(14)?, count)?;
-        let deltas = codecs.iter().filter(|&&codec| codec == 2).count();
+        let deltas = codecs.iter().map(|&codec| usize::from(codec == 2)).sum();
         let mut bases = self::ids(fields.require_raw(16)?, deltas)?.into_iter();
         fields.finish()?;
         let mut records = Vec::with_capacity(count);

@@ -7,6 +7,12 @@ use crate::chunk::CHUNK_SIZE;
 use crate::ids::{ChunkId, VaultId};
 use crate::tree::FAN_OUT;
 
+/// Computes the keyed checksum of a config with the vault's key.
+pub type Mac<'a> = &'a dyn Fn(&[u8]) -> [u8; 32];
+
+const ID_LEN: u8 = 16;
+const _: () = assert!(ID_LEN as usize == ChunkId::LEN);
+
 /// Identity of a vault, when it was made and by which version. Chunk size, fan-out and id length are
 /// constants of version 1; they stand in the object so that a reader can refuse others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +36,7 @@ impl VaultConfig {
         writer
             .put(2, &(CHUNK_SIZE as u64))?
             .put(4, &(FAN_OUT as u64))?
-            .put(6, &(ChunkId::LEN as u8))?
+            .put(6, &ID_LEN)?
             .put_some(1, self.created_at_us.as_ref())?
             .put_some(3, self.tool_version.as_ref())?;
         let header = Header::unsealed(ObjectKind::VaultConfig, self.vault);
@@ -41,7 +47,7 @@ impl VaultConfig {
     ///
     /// # Errors
     /// Anything that section 4.1 does not allow.
-    pub fn decode(bytes: &[u8], mac: Option<&dyn Fn(&[u8]) -> [u8; 32]>) -> Result<Self, FormatError> {
+    pub fn decode(bytes: &[u8], mac: Option<Mac<'_>>) -> Result<Self, FormatError> {
         let parts = Parts::split(bytes, Some(ObjectKind::VaultConfig))?;
         let stored = parts.trailer.mac.ok_or(FormatError::Missing { what: "trailer", tag: 6 })?;
         if let Some(mac) = mac
@@ -59,7 +65,7 @@ impl VaultConfig {
             }
         }
         let id_len: u8 = fields.require(6)?;
-        if usize::from(id_len) != ChunkId::LEN {
+        if id_len != ID_LEN {
             return Err(FormatError::Newer { what: "chunk id length", number: id_len.into() });
         }
         let config =

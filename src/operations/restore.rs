@@ -20,6 +20,9 @@ use crate::monitor::Monitor;
 use crate::sqlite::{CheckLevel, FileImage, ForeignKeyProblem, Integrity, verify_image};
 use crate::vault::{Snapshot, Vault};
 
+/// Bytes of a file's name under Linux and most file systems.
+const MAX_NAME_LEN: usize = 255;
+
 /// What is to be restored, and where to.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
@@ -237,9 +240,14 @@ impl Temporary {
         let name = target.file_name().ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("{} does not name a file", target.display()))
         })?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".pagevault-{}", to_hex(&random)));
+        let suffix = format!(".pagevault-{}", to_hex(&random));
+        // With the target's name in it people see what it belongs to; without it there is room for any name.
+        let mut temporary = std::ffi::OsString::new();
+        if 1 + name.len() + suffix.len() <= MAX_NAME_LEN {
+            temporary.push(".");
+            temporary.push(name);
+        }
+        temporary.push(suffix);
         let path = target.with_file_name(temporary);
         let file = OpenOptions::new()
             .write(true)

@@ -82,6 +82,7 @@ pub enum VaultError {
 
 impl VaultError {
     /// `error` of opening `object`, as damage or as the work of a newer version.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have just made")]
     pub(crate) fn of_object(object: impl ToString, error: CryptoError) -> Self {
         let object = object.to_string();
         match error {

@@ -54,7 +54,7 @@ impl History {
     fn apply(&mut self, entry: LogEntry) {
         match entry {
             LogEntry::Published(list) => {
-                self.published.extend(list.iter().map(|published| published.snapshot))
+                self.published.extend(list.iter().map(|published| published.snapshot));
             }
             LogEntry::Aborted(list) => self.aborted.extend(list),
             LogEntry::Forgotten(list, _) => self.forgotten.extend(list),

@@ -79,6 +79,12 @@ impl LockedVault {
         self.config.vault
     }
 
+    /// What was noticed so far: damaged copies, and slots of which no copy is whole.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// The key slots that can be read.
     #[must_use]
     pub fn slots(&self) -> &[SlotSource] {

@@ -1,7 +1,7 @@
 //! What the tests share: a vault in memory or in a folder, databases, and the two main verbs in short.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::Result;
 use pagevault::format::keyslot::Argon2Params;
 use pagevault::ids::HostId;
-use pagevault::monitor::Silent;
+use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::restore::{RestoreReport, RestoreRequest, restore};
 use pagevault::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
@@ -26,8 +26,13 @@ pub fn key() -> Unlocker {
 
 /// A new vault in `store`, without any folder on this machine.
 pub fn create_vault(store: Box<dyn Store>) -> Vault {
+    create_vault_with(store, &LocalFolders::default())
+}
+
+/// A new vault in `store`, whose client remembers what `folders` let it.
+pub fn create_vault_with(store: Box<dyn Store>, folders: &LocalFolders) -> Vault {
     let argon2 = Argon2Params::recommended(1);
-    Vault::create(store, &key(), argon2, None, Timestamp::now(), &LocalFolders::default()).unwrap()
+    Vault::create(store, &key(), argon2, None, Timestamp::now(), folders).unwrap()
 }
 
 /// The vault in `store`, opened anew: nothing is remembered from earlier.
@@ -64,6 +69,37 @@ pub fn take(vault: &Vault, database: &Path) -> Result<SnapshotReport> {
 
 /// Restores the snapshot with this id to `target`.
 pub fn restore_to(vault: &Vault, id: &str, target: &Path) -> Result<RestoreReport> {
-    let request = RestoreRequest::new(id.parse::<SnapshotSpec>().unwrap(), target);
+    restore_with(vault, id, target, |_| {})
+}
+
+/// As [`restore_to`], of a request that `change` has changed.
+pub fn restore_with(
+    vault: &Vault,
+    id: &str,
+    target: &Path,
+    change: impl FnOnce(&mut RestoreRequest),
+) -> Result<RestoreReport> {
+    let mut request = RestoreRequest::new(id.parse::<SnapshotSpec>().unwrap(), target);
+    change(&mut request);
     restore(vault, &request, &SystemClock, &Silent)
+}
+
+/// Remembers what an operation warned of.
+#[derive(Debug, Default)]
+pub struct Collected(Mutex<Vec<String>>);
+
+impl Collected {
+    /// What was said so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Monitor for Collected {
+    fn begin(&self, _: &str, _: &str, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn finish(&self) {}
+    fn warn(&self, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
 }

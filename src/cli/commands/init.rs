@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::failure::Outcome;
 use super::super::make::Reservation;
 use super::super::secret::NewSource;
+use super::super::text::shell_word;
 
 #[derive(Debug, Serialize)]
 struct Made {
@@ -45,7 +46,7 @@ pub(crate) fn run(args: InitArgs, context: &Context) -> Result<Outcome> {
 pub(crate) fn recovery_command(context: &Context) -> Result<String> {
     let place = context.place()?;
     Ok(if context.globals.vault.is_some() {
-        format!("pagevault key recovery --vault {}", place.folder.display())
+        format!("pagevault key recovery --vault {}", shell_word(&place.folder))
     } else {
         "pagevault key recovery".to_owned()
     })

@@ -163,7 +163,7 @@ fn change(vault: &Vault, new: &NewSecretArgs, context: &Context) -> Result<()> {
         let removed = Some(old.to_string());
         return context.output.json(&Changed { slot: slot.id.to_string(), kind: slot.kind.name(), removed });
     }
-    context.output.text(&format!("key {} is now {}: {described}\n", old.short(), slot.id.short()))
+    context.output.text(&format!("replaced key {} by {}: {described}\n", old.short(), slot.id.short()))
 }
 
 fn recovery(vault: &Vault, label: Option<String>, context: &Context) -> Result<()> {

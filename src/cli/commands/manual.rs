@@ -8,6 +8,9 @@ use super::super::args::Cli;
 use super::super::context::Context;
 use super::super::failure::Outcome;
 
+/// Where a manual page is from, at its foot.
+const SOURCE: &str = concat!("pagevault ", env!("CARGO_PKG_VERSION"));
+
 /// Prints a completion script.
 pub(crate) fn completions(shell: Shell, context: &Context) -> Result<Outcome> {
     let mut script = Vec::new();
@@ -28,6 +31,6 @@ pub(crate) fn pages(context: &Context) -> Result<Outcome> {
 }
 
 fn render(command: &clap::Command, pages: &mut Vec<u8>) -> std::io::Result<()> {
-    clap_mangen::Man::new(command.clone()).render(pages)?;
+    clap_mangen::Man::new(command.clone()).source(SOURCE).render(pages)?;
     command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| render(below, pages))
 }

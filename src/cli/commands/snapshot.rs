@@ -1,19 +1,17 @@
 //! `snapshot`: databases into the vault. The first command of a new user, so it makes the vault if need be.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 
 use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
 use pagevault::sqlite::{LiveDatabase, OpenOptions};
-use pagevault::store::LocalStore;
 use pagevault::vault::Vault;
 use pagevault::{Error, ErrorKind, Result};
 
 use super::super::args::SnapshotArgs;
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
-use super::super::make::Reservation;
+use super::super::make::{Reservation, holds_vault};
 use super::super::secret::{NewSource, Source};
 use super::super::text::{milliseconds, printable, size};
 use super::init::recovery_command;
@@ -21,16 +19,19 @@ use super::init::recovery_command;
 /// Takes snapshots.
 pub(crate) fn run(args: SnapshotArgs, context: &Context) -> Result<Outcome> {
     let request = request(args, context)?;
-    let vault = if has_no_default_vault(context)? {
-        let mut tally = Tally::new(context);
+    let place = context.place()?;
+    let mut tally = Tally::new(context);
+    let mut made = None;
+    if !place.is_named && !holds_vault(&place.folder) {
         if !any_can_be_opened(&request, &mut tally) {
             return tally.outcome();
         }
-        make_default_vault(context)?
-    } else {
-        context.open_vault()?
+        made = make_default_vault(&place.folder, context)?;
+    }
+    let vault = match made {
+        Some(vault) => vault,
+        None => context.open_vault()?,
     };
-    let mut tally = Tally::new(context);
     let run = snapshot(&vault, &request, &context.clock, &context.progress, &mut |path, outcome| {
         tally.add(path, outcome);
     });
@@ -70,19 +71,6 @@ fn request(args: SnapshotArgs, context: &Context) -> Result<SnapshotRequest> {
     })
 }
 
-/// Whether the vault is not named and there is nothing at the default place.
-fn has_no_default_vault(context: &Context) -> Result<bool> {
-    let place = context.place()?;
-    if place.is_named {
-        return Ok(false);
-    }
-    match place.folder.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Ok(metadata) if metadata.is_dir() => Ok(LocalStore::open(&place.folder)?.is_empty()?),
-        _ => Ok(false),
-    }
-}
-
 /// A mistyped path is no reason to make a vault.
 fn any_can_be_opened(request: &SnapshotRequest, tally: &mut Tally<'_>) -> bool {
     let options = OpenOptions { busy_timeout: request.busy_timeout };
@@ -99,9 +87,10 @@ fn any_can_be_opened(request: &SnapshotRequest, tally: &mut Tally<'_>) -> bool {
     false
 }
 
-/// Makes the default vault: with the key that is named, else the default key file, else a new one.
-fn make_default_vault(context: &Context) -> Result<Vault> {
-    let reservation = Reservation::take(&context.place()?.folder)?;
+/// Makes the default vault: with the key that is named, else the default key file, else a new one. `None` if
+/// another process was first, such as the other line of a crontab.
+fn make_default_vault(place: &Path, context: &Context) -> Result<Option<Vault>> {
+    let Some(reservation) = Reservation::take_unless_vault(place)? else { return Ok(None) };
     let source = match Source::named(&context.globals.unlock, &context.environment)? {
         Some(source) => NewSource::From(source),
         None => match context.default_key_file() {
@@ -119,7 +108,7 @@ fn make_default_vault(context: &Context) -> Result<Vault> {
     }
     note(&format!("hint: print a recovery key to keep on paper: {}", recovery_command(context)?));
     secret.keep();
-    Ok(vault)
+    Ok(Some(vault))
 }
 
 /// Says how each database fared, and sums it up.

@@ -145,6 +145,11 @@ fn a_key_can_be_made() {
 #[test]
 fn no_secret_is_ever_described() {
     let source = Source::Variable(b"hunter2".to_vec().into());
-    assert!(!source.describe().contains("hunter2"));
+    let environment = Environment::of_pairs(&[("PAGEVAULT_PASSWORD", "hunter2")]);
+    let shown =
+        format!("{} {source:?} {:?} {environment:?}", source.describe(), NewSource::From(source.clone()));
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let bytes = format!("{:?}", b"hunter2").replace(['[', ']'], "");
+    assert!(!shown.contains(&bytes), "{shown}");
     assert!(!Source::PasswordCommand("echo hunter2".into()).describe().contains("hunter2"));
 }

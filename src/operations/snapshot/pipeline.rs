@@ -206,7 +206,7 @@ impl<'v> ImageWriter<'v> {
             drop(channels);
             let read = read.and_then(|()| release(source));
             let encoded: Result<(), VaultError> =
-                encoders.into_iter().map(|thread| thread.join().unwrap_or(Err(VaultError::Worker))).collect();
+                encoders.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(VaultError::Worker)));
             (hasher.join().map_err(|_| VaultError::Worker), encoded, read)
         });
         // A reader that could not hand over a chunk only knows that the run failed; flushing says why.
@@ -334,8 +334,12 @@ impl StoredPages<'_, '_> {
         let Self { image, sha256, tally } = self;
         let builder = std::mem::take(&mut image.builder);
         let root = builder.finish(&mut |node| image.store_node(writer, &node))?;
-        let counts =
-            ChunkCounts { delta: tally.delta.into_inner(), full: tally.full.into_inner(), ..image.counts };
+        let counts = ChunkCounts {
+            total: chunk_count(image.image_len),
+            delta: tally.delta.into_inner(),
+            full: tally.full.into_inner(),
+            ..image.counts
+        };
         let stored_bytes = tally.stored_bytes.into_inner() + image.node_bytes;
         Ok(StoredTree { root: root.map(|(_, id)| id), sha256, counts, stored_bytes })
     }

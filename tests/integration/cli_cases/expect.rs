@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 /// A finished run, and the exit code that the case has named for it.
-pub(crate) struct Output {
+pub struct Output {
     stdout: String,
     stderr: String,
     code: Option<i32>,
@@ -18,7 +18,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// Of a process.
-    pub(crate) fn new(output: &std::process::Output) -> Self {
+    pub fn new(output: &std::process::Output) -> Self {
         Self {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -28,7 +28,7 @@ impl Output {
     }
 
     /// That the exit code is 0 unless it was named.
-    pub(crate) fn check_exit(&self) -> Result<(), String> {
+    pub fn check_exit(&self) -> Result<(), String> {
         if self.code_seen || self.code == Some(0) {
             Ok(())
         } else {
@@ -37,7 +37,7 @@ impl Output {
     }
 
     /// The JSON value at `pointer`: of the one document, or of an array of all lines.
-    pub(crate) fn value(&self, pointer: &str) -> Result<Value, String> {
+    pub fn value(&self, pointer: &str) -> Result<Value, String> {
         let mut lines: Vec<Value> = Vec::new();
         for line in self.stdout.lines() {
             lines.push(serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?);
@@ -56,7 +56,7 @@ impl fmt::Display for Output {
 }
 
 /// What becomes of an expectation about `output`; `None` if `verb` is not one.
-pub(crate) fn judge(output: &mut Output, verb: &str, rest: &str) -> Option<Result<(), String>> {
+pub fn judge(output: &mut Output, verb: &str, rest: &str) -> Option<Result<(), String>> {
     let holds = |held: bool| if held { Ok(()) } else { Err("it does not hold".to_owned()) };
     if verb == "exit" {
         output.code_seen = true;
@@ -101,7 +101,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// That a file or folder is there, with this mode.
-pub(crate) fn file(path: &Path, mode: Option<&str>) -> Result<(), String> {
+pub fn file(path: &Path, mode: Option<&str>) -> Result<(), String> {
     let found = path.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;
     match mode {
         Some(mode) if u32::from_str_radix(mode, 8) != Ok(found) => Err(format!("its mode is {found:o}")),
@@ -110,7 +110,7 @@ pub(crate) fn file(path: &Path, mode: Option<&str>) -> Result<(), String> {
 }
 
 /// That the database has so many notes.
-pub(crate) fn rows(path: &Path, count: &str) -> Result<(), String> {
+pub fn rows(path: &Path, count: &str) -> Result<(), String> {
     let connection = Connection::open(path).map_err(|error| error.to_string())?;
     let found: i64 = connection
         .query_row("SELECT count(*) FROM note", (), |row| row.get(0))

@@ -15,7 +15,7 @@ use super::expect::{self, Output};
 type Step = Result<(), String>;
 
 /// All that a case can see and change.
-pub(crate) struct World {
+pub struct World {
     folder: tempfile::TempDir,
     variables: BTreeMap<String, String>,
     names: BTreeMap<String, String>,
@@ -27,7 +27,7 @@ pub(crate) struct World {
 
 impl World {
     /// An empty one.
-    pub(crate) fn new() -> Result<Self, String> {
+    pub fn new() -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let root = folder.path().canonicalize().map_err(|error| error.to_string())?;
         let (home, dir) = (root.join("home"), root.join("dir"));
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// Does what a line says, or finds that it does not hold.
-    pub(crate) fn step(&mut self, line: &str) -> Step {
+    pub fn step(&mut self, line: &str) -> Step {
         let line = self.fill(line);
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
         if let Some(output) = &mut self.output
@@ -124,12 +124,12 @@ impl World {
     }
 
     /// That the last run ended well, unless the case said otherwise.
-    pub(crate) fn check_exit(&self) -> Step {
+    pub fn check_exit(&self) -> Step {
         self.output.as_ref().map_or(Ok(()), Output::check_exit)
     }
 
     /// What the last run said, for whoever reads of a failure.
-    pub(crate) fn last_run(&self) -> String {
+    pub fn last_run(&self) -> String {
         self.output.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 

@@ -1,23 +1,27 @@
 //! `check`: what can be trusted. Three depths: names against bytes, which needs no key; structure and references; and
 //! data, read, opened and decoded. A test restore adds SQLite's own opinion of a stored image.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod proof;
+mod references;
+
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
-use super::assemble::assemble;
+pub use self::proof::test_restore;
+
+use self::proof::test_restore_into;
+use self::references::check_references;
 use super::list::{SnapshotSpec, choose};
-use crate::chunk::{Class, chunk_count};
 use crate::clock::Clock;
 use crate::crypto::seal::open_directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::ObjectKind;
 use crate::format::vault_config::VaultConfig;
 use crate::format::{keyslot::KeySlot, limits};
-use crate::ids::{ChunkId, ObjectName, SnapshotId};
+use crate::ids::{ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::sqlite::{CheckLevel, Integrity, verify_image};
 use crate::store::{ObjectMeta, ObjectPath, Store};
-use crate::vault::index::{ChunkIndex, Location};
+use crate::vault::index::Location;
 use crate::vault::layout::{self, Place};
 use crate::vault::reader::{ChunkReader, plan};
 use crate::vault::{Catalog, Snapshot, Vault, VaultError};
@@ -79,6 +83,7 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have just made")]
     fn problem(&mut self, object: impl ToString, kind: &'static str, message: impl ToString) {
         let problem =
             Problem { object: object.to_string(), kind, message: message.to_string(), snapshots: Vec::new() };
@@ -111,7 +116,7 @@ pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckRepo
         if monitor.interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
-        check_bytes(store, meta, &mut report)?;
+        check_bytes(store, meta, &mut report);
         monitor.advance(meta.size);
     }
     monitor.finish();
@@ -129,17 +134,17 @@ fn listing(store: &dyn Store) -> Result<Vec<ObjectMeta>> {
     Ok(objects)
 }
 
-fn check_bytes(store: &dyn Store, meta: &ObjectMeta, report: &mut CheckReport) -> Result<()> {
+fn check_bytes(store: &dyn Store, meta: &ObjectMeta, report: &mut CheckReport) {
     let place = Place::of(&meta.path);
     if place == Place::Other {
-        return Ok(());
+        return;
     }
     report.objects += 1;
     let bytes = match store.get(&meta.path, limits::OBJECT) {
         Ok(bytes) => bytes,
         Err(error) => {
             report.vault_problem(&meta.path, &error.into());
-            return Ok(());
+            return;
         }
     };
     report.bytes_read += bytes.len() as u64;
@@ -162,7 +167,6 @@ fn check_bytes(store: &dyn Store, meta: &ObjectMeta, report: &mut CheckReport) -
             }
         }
     }
-    Ok(())
 }
 
 fn check_copies(objects: &[ObjectMeta], report: &mut CheckReport) {
@@ -172,12 +176,11 @@ fn check_copies(objects: &[ObjectMeta], report: &mut CheckReport) {
             report.problem(path, "missing", "the second copy is there, this one is not");
         }
     };
-    for path in &paths {
-        match path.strip_suffix(".copy") {
-            Some(original) => expect(original.to_owned()),
-            None if *path == layout::CONFIG || path.starts_with("keys/") => expect(format!("{path}.copy")),
-            None => {}
-        }
+    // Visitors in the vault's folders have no copies and are none.
+    for path in objects.iter().filter(|meta| matches!(Place::of(&meta.path), Place::Config | Place::Slot(_)))
+    {
+        let path = path.path.as_str();
+        expect(path.strip_suffix(".copy").map_or_else(|| format!("{path}.copy"), str::to_owned));
     }
 }
 
@@ -203,7 +206,7 @@ pub fn check(
                 report.objects += 1;
                 report.bytes_read += meta.size;
             }
-            Place::Config | Place::Slot(_) => check_bytes(vault.store(), meta, &mut report)?,
+            Place::Config | Place::Slot(_) => check_bytes(vault.store(), meta, &mut report),
             Place::Pack(_) => report.objects += 1,
             Place::Other => {}
         }
@@ -304,7 +307,7 @@ fn check_packs(
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
         if !bad.packs.contains_key(&name) {
-            check_pack(vault, &meta.path, name, &mut reader, &mut bad, report)?;
+            check_pack(vault, &meta.path, name, &mut reader, &mut bad, report);
         }
         monitor.advance(meta.size);
     }
@@ -348,7 +351,7 @@ fn check_pack(
     reader: &mut ChunkReader,
     bad: &mut Bad,
     report: &mut CheckReport,
-) -> Result<()> {
+) {
     let core = vault.core();
     let opened = crate::vault::read_named(&*core.store, path, name).and_then(|bytes| {
         report.bytes_read += bytes.len() as u64;
@@ -360,7 +363,7 @@ fn check_pack(
             report.vault_problem(path, &error);
             bad.packs.insert(name, error.to_string());
             // Which of its records are whole all the same, shows when the snapshots are walked.
-            return Ok(());
+            return;
         }
     };
     let mut plain = Vec::new();
@@ -377,236 +380,6 @@ fn check_pack(
             bad.records.insert((name, number), error.to_string());
         }
     }
-    Ok(())
-}
-
-/// Walks the trees of all snapshots; each node once.
-fn check_references(
-    vault: &Vault,
-    snapshots: &Catalog,
-    bad: &mut Bad,
-    monitor: &dyn Monitor,
-    report: &mut CheckReport,
-) -> Result<()> {
-    let mut walk = Walk {
-        reader: vault.reader(),
-        bad,
-        verdicts: HashMap::new(),
-        good_pages: HashSet::new(),
-        bad_pages: HashMap::new(),
-        chunks: 0,
-    };
-    let mut harmed: BTreeMap<String, Vec<SnapshotId>> = BTreeMap::new();
-    monitor.begin("check", "references", snapshots.snapshots.len() as u64);
-    for snapshot in &snapshots.snapshots {
-        if monitor.interrupted() {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-        }
-        let index = vault.index();
-        let manifest = &snapshot.manifest;
-        if let Some(root) = manifest.root {
-            let height = crate::tree::height(manifest.content.len());
-            for message in walk.node(&index, height, root, chunk_count(manifest.content.len()))? {
-                harmed.entry(message).or_default().push(snapshot.id);
-            }
-        }
-        monitor.advance(1);
-    }
-    monitor.finish();
-    report.chunks += walk.chunks;
-    for (message, snapshots) in harmed {
-        report.problems.push(Problem { object: "snapshots".to_owned(), kind: "damaged", message, snapshots });
-    }
-    Ok(())
-}
-
-/// Messages about one subtree: bounded, for a missing pack harms thousands of chunks in the same way.
-const MESSAGES: usize = 8;
-
-struct Walk<'b> {
-    reader: ChunkReader,
-    bad: &'b mut Bad,
-    verdicts: HashMap<(u8, ChunkId), Vec<String>>,
-    good_pages: HashSet<ChunkId>,
-    bad_pages: HashMap<ChunkId, String>,
-    chunks: u64,
-}
-
-impl Walk<'_> {
-    fn node(
-        &mut self,
-        index: &ChunkIndex,
-        level: u8,
-        id: ChunkId,
-        chunks: u64,
-    ) -> Result<Vec<String>, VaultError> {
-        if let Some(verdict) = self.verdicts.get(&(level, id)) {
-            return Ok(verdict.clone());
-        }
-        self.chunks += 1;
-        let mut plain = Vec::new();
-        let read = plan(index, Class::Node(level), id).and_then(|plan| self.reader.read(&plan, &mut plain));
-        let mut messages = BTreeSet::new();
-        if let Err(error) = read {
-            messages.insert(error.to_string());
-        } else {
-            let below = (crate::tree::FAN_OUT as u64).pow(u32::from(level) - 1);
-            if plain.len() as u64 != chunks.div_ceil(below) * ChunkId::LEN as u64 {
-                messages.insert(format!("tree node {id} has the wrong size"));
-            }
-            for (child, bytes) in (0u64..).zip(plain.as_chunks().0) {
-                let child_chunks = below.min(chunks.saturating_sub(child * below));
-                let found = if level == 1 {
-                    self.page(index, ChunkId(*bytes))?
-                } else {
-                    self.node(index, level - 1, ChunkId(*bytes), child_chunks)?
-                };
-                if messages.len() < MESSAGES {
-                    messages.extend(found);
-                }
-            }
-        }
-        let verdict: Vec<String> = messages.into_iter().collect();
-        self.verdicts.insert((level, id), verdict.clone());
-        Ok(verdict)
-    }
-
-    fn page(&mut self, index: &ChunkIndex, id: ChunkId) -> Result<Vec<String>, VaultError> {
-        if self.good_pages.contains(&id) {
-            return Ok(Vec::new());
-        }
-        if let Some(message) = self.bad_pages.get(&id) {
-            return Ok(vec![message.clone()]);
-        }
-        self.chunks += 1;
-        match self.trouble(index, Class::Page, id, u8::MAX)? {
-            None => {
-                self.good_pages.insert(id);
-                Ok(Vec::new())
-            }
-            Some(message) => {
-                self.bad_pages.insert(id, message.clone());
-                Ok(vec![message])
-            }
-        }
-    }
-
-    /// Why no stored form of a chunk is usable, as far as is known without reading it.
-    fn trouble(
-        &mut self,
-        index: &ChunkIndex,
-        class: Class,
-        id: ChunkId,
-        depth: u8,
-    ) -> Result<Option<String>, VaultError> {
-        let mut trouble = Some(VaultError::MissingChunk(id).to_string());
-        for location in index.forms(class, id)? {
-            let own = location.record.encoding.depth();
-            if own >= depth {
-                continue;
-            }
-            let base = match location.record.encoding.base() {
-                Some(base) => self.trouble(index, class, base, own)?,
-                None => None,
-            };
-            match (self.bad.why(&location), base) {
-                (None, None) => return Ok(None),
-                (Some(why), _) if self.bad.packs.contains_key(&location.pack) => {
-                    let why = why.to_owned();
-                    // A damaged pack may still hold this record whole.
-                    let whole = plan(index, class, id).is_ok_and(|plan| {
-                        plan.only(location.pack, location.number)
-                            .is_some_and(|form| self.reader.read(&form, &mut Vec::new()).is_ok())
-                    });
-                    if whole {
-                        return Ok(None);
-                    }
-                    trouble = Some(why);
-                }
-                (Some(why), _) => trouble = Some(why.to_owned()),
-                (None, Some(base)) => trouble = Some(format!("its base is lost: {base}")),
-            }
-        }
-        Ok(trouble)
-    }
-}
-
-fn test_restore_into(
-    vault: &Vault,
-    snapshot: &Snapshot,
-    monitor: &dyn Monitor,
-    report: &mut CheckReport,
-) -> Result<()> {
-    let mut warnings = Vec::new();
-    let problems = prove(vault, snapshot, CheckLevel::Full, monitor, &mut warnings)?;
-    report.warnings.extend(warnings);
-    report.test_restored.push(snapshot.id);
-    report.problems.extend(problems);
-    Ok(())
-}
-
-/// Restores a snapshot without writing it anywhere: every chunk, the checksum, and `SQLite`'s checks through a
-/// read-only VFS. What is wrong is returned.
-///
-/// # Errors
-/// Interrupted.
-pub fn test_restore(
-    vault: &Vault,
-    snapshot: &Snapshot,
-    level: CheckLevel,
-    monitor: &dyn Monitor,
-) -> Result<Vec<Problem>> {
-    prove(vault, snapshot, level, monitor, &mut Vec::new())
-}
-
-fn prove(
-    vault: &Vault,
-    snapshot: &Snapshot,
-    level: CheckLevel,
-    monitor: &dyn Monitor,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Problem>> {
-    let manifest = &snapshot.manifest;
-    let object = format!("snapshot {} of {}", snapshot.id.short(), manifest.name);
-    let problem = |kind, message| {
-        Ok(vec![Problem { object: object.clone(), kind, message, snapshots: vec![snapshot.id] }])
-    };
-    monitor.begin("test restore", &manifest.name, manifest.content.len());
-    let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
-    monitor.finish();
-    match assembled {
-        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-        Err(error) => return problem("damaged", error.to_string()),
-        Ok(sum) if manifest.sha256.is_some_and(|expected| expected != sum) => {
-            return problem("damaged", "its bytes do not have its SHA-256".to_owned());
-        }
-        Ok(_) => {}
-    }
-    if manifest.content.is_empty() {
-        return Ok(Vec::new());
-    }
-    let Some(image) = vault.image(snapshot) else { return Ok(Vec::new()) };
-    let report = match verify_image(Box::new(image), level, &manifest.details.required_tables) {
-        Ok(report) => report,
-        Err(error) => return problem("damaged", error.to_string()),
-    };
-    if let Some(table) = report.missing_tables.first() {
-        return problem("damaged", format!("required table {table:?} is missing"));
-    }
-    match report.integrity {
-        Integrity::Damaged { findings } => {
-            let first = findings.first().map_or("", String::as_str);
-            return problem(
-                "damaged",
-                format!("SQLite finds the database damaged as it was captured: {first}"),
-            );
-        }
-        Integrity::NotCheckable { because } => {
-            warnings.push(format!("{object}: not checkable, because of {because}"))
-        }
-        Integrity::Ok | Integrity::Skipped => {}
-    }
-    Ok(Vec::new())
 }
 
 #[cfg(test)]

@@ -1,0 +1,86 @@
+//! Test restores: a snapshot is put together without writing it anywhere, and `SQLite` asked about it.
+
+use super::super::assemble::assemble;
+use super::{CheckReport, Problem};
+use crate::error::{ErrorKind, Result};
+use crate::monitor::Monitor;
+use crate::sqlite::{CheckLevel, Integrity, verify_image};
+use crate::vault::{Snapshot, Vault};
+
+pub(super) fn test_restore_into(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let mut warnings = Vec::new();
+    let problems = prove(vault, snapshot, CheckLevel::Full, monitor, &mut warnings)?;
+    report.warnings.extend(warnings);
+    report.test_restored.push(snapshot.id);
+    report.problems.extend(problems);
+    Ok(())
+}
+
+/// Restores a snapshot without writing it anywhere: every chunk, the checksum, and `SQLite`'s checks through a
+/// read-only VFS. What is wrong is returned.
+///
+/// # Errors
+/// Interrupted.
+pub fn test_restore(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    level: CheckLevel,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Problem>> {
+    prove(vault, snapshot, level, monitor, &mut Vec::new())
+}
+
+fn prove(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    level: CheckLevel,
+    monitor: &dyn Monitor,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Problem>> {
+    let manifest = &snapshot.manifest;
+    let object = format!("snapshot {} of {}", snapshot.id.short(), manifest.name);
+    let problem = |kind, message| {
+        Ok(vec![Problem { object: object.clone(), kind, message, snapshots: vec![snapshot.id] }])
+    };
+    monitor.begin("test restore", &manifest.name, manifest.content.len());
+    let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
+    monitor.finish();
+    match assembled {
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        Err(error) => return problem("damaged", error.to_string()),
+        Ok(sum) if manifest.sha256.is_some_and(|expected| expected != sum) => {
+            return problem("damaged", "its bytes do not have its SHA-256".to_owned());
+        }
+        Ok(_) => {}
+    }
+    if manifest.content.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(image) = vault.image(snapshot) else { return Ok(Vec::new()) };
+    let report = match verify_image(Box::new(image), level, &manifest.details.required_tables) {
+        Ok(report) => report,
+        Err(error) => return problem("damaged", error.to_string()),
+    };
+    if let Some(table) = report.missing_tables.first() {
+        return problem("damaged", format!("required table {table:?} is missing"));
+    }
+    match report.integrity {
+        Integrity::Damaged { findings } => {
+            let first = findings.first().map_or("", String::as_str);
+            return problem(
+                "damaged",
+                format!("SQLite finds the database damaged as it was captured: {first}"),
+            );
+        }
+        Integrity::NotCheckable { because } => {
+            warnings.push(format!("{object}: not checkable, because of {because}"));
+        }
+        Integrity::Ok | Integrity::Skipped => {}
+    }
+    Ok(Vec::new())
+}
