@@ -52,6 +52,7 @@ pub(super) fn read_all(
         ControlFlow::Continue(())
     })?;
     let mut slots: Vec<SlotSource> = Vec::new();
+    let mut newer = None;
     for (id, mut copies) in paths {
         copies.sort_by_key(|path| path.as_str().len());
         let known = slots.len();
@@ -65,12 +66,18 @@ pub(super) fn read_all(
                         slots.push(source);
                     }
                 }
+                Err(error @ VaultError::Newer { .. }) => newer = newer.or(Some(error)),
                 Err(error) => warnings.push(error.to_string()),
             }
         }
         if slots.len() > known + 1 {
             warnings.push(format!("the two copies of key slot {id} differ"));
         }
+    }
+    // Beside slots that can be used, one of a newer sort is none of ours; alone, it is the whole answer.
+    match newer {
+        Some(error) if slots.is_empty() => return Err(error),
+        newer => warnings.extend(newer.map(|error| error.to_string())),
     }
     slots.sort_by_key(|source| source.slot.argon2.map_or(0, Argon2Params::work));
     Ok(slots)

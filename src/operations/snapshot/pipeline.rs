@@ -245,7 +245,7 @@ impl<'v> ImageWriter<'v> {
             if monitor.interrupted() {
                 return Err(Error::new(
                     ErrorKind::Interrupted,
-                    "interrupted; nothing of this database was stored",
+                    "interrupted; no snapshot of this database was made",
                 ));
             }
             still_allowed(source)?;
