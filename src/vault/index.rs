@@ -235,14 +235,12 @@ impl ChunkIndex {
         Ok(forms)
     }
 
-    /// The shallowest stored form of a chunk that is not known to be lost.
+    /// The shallowest stored form of a chunk that is not known to be lost, nor a delta whose base is. What this does not
+    /// find is not stored, and must be.
     ///
     /// # Errors
     /// The cache fails.
     pub fn find(&self, class: Class, id: ChunkId) -> Result<Option<Location>, VaultError> {
-        if self.lost.is_empty() {
-            return Ok(self.forms(class, id)?.into_iter().next());
-        }
         self.find_below(class, id, u8::MAX)
     }
 

@@ -2,7 +2,7 @@
 //! store; only the key tells which copies are genuine, so each is tried before a vault is given up.
 
 use super::error::VaultError;
-use super::slots::{self, SlotSource};
+use super::slots::{self, SlotSource, Slots};
 use super::{LocalFolders, Vault, layout};
 use crate::crypto::keys::{Keyring, VaultKeys};
 use crate::crypto::unlock::Unlocker;
@@ -18,7 +18,7 @@ pub struct LockedVault {
     /// What can be read of the two copies of the config: one, unless they differ.
     configs: Vec<ConfigSource>,
     id: VaultId,
-    slots: Vec<SlotSource>,
+    slots: Slots,
     warnings: Vec<String>,
 }
 
@@ -41,7 +41,8 @@ impl LockedVault {
         let id = first.vault;
         let configs: Vec<ConfigSource> = std::iter::once(first).chain(second).collect();
         let vaults: Vec<VaultId> = configs.iter().map(|config| config.vault).collect();
-        let slots = slots::read_all(&*store, &vaults, &mut warnings)?;
+        let mut slots = slots::read_all(&*store, &vaults)?;
+        warnings.append(&mut slots.warnings);
         Ok(Self { store, configs, id, slots, warnings })
     }
 
@@ -60,7 +61,7 @@ impl LockedVault {
     /// The key slots that can be read, the cheapest first: what a hostile store adds must not delay the owner's.
     #[must_use]
     pub fn slots(&self) -> &[SlotSource] {
-        &self.slots
+        &self.slots.readable
     }
 
     /// Unlocks the vault.
@@ -70,7 +71,10 @@ impl LockedVault {
     pub fn unlock(mut self, unlocker: &Unlocker, folders: &LocalFolders) -> Result<Vault, VaultError> {
         let mut failure = None;
         let slots = std::mem::take(&mut self.slots);
-        for source in slots.iter().filter(|source| source.slot.kind == unlocker.kind()).take(limits::SLOTS) {
+        let fitting = slots.readable.iter().filter(|source| source.slot.kind == unlocker.kind());
+        let mut tried = 0;
+        for source in fitting.take(limits::SLOTS) {
+            tried += 1;
             match unlocker.open(&source.slot) {
                 Ok(Some(keyring)) => match self.authentic(source.slot.vault, &keyring) {
                     Ok((keys, bytes)) => {
@@ -90,8 +94,13 @@ impl LockedVault {
                 }
             }
         }
+        // That a key is wrong can be said only where the slot it may be for was read.
+        let unread =
+            slots.unreadable.into_iter().find(|error| tried == 0 || matches!(error, VaultError::Store(_)));
         let given = unlocker.kind().name();
-        Err(failure.unwrap_or_else(|| VaultError::WrongKey { place: self.store.describe(), given }))
+        Err(failure
+            .or(unread)
+            .unwrap_or_else(|| VaultError::WrongKey { place: self.store.describe(), given }))
     }
 
     /// The keys of `vault`, and the first copy of its config that was written by somebody who had them.

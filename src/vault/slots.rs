@@ -37,13 +37,19 @@ pub struct Slot {
     pub genuine: bool,
 }
 
+/// What is found of the key slots.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// The cheapest to try first.
+    pub(super) readable: Vec<SlotSource>,
+    /// Why slots of which no copy can be read cannot.
+    pub(super) unreadable: Vec<VaultError>,
+    pub(super) warnings: Vec<String>,
+}
+
 /// Reads all slots of `vaults`, the cheapest to try first. Of each slot both copies, where they are whole and differ:
 /// which is genuine, only the key can tell. What is not whole, becomes a warning.
-pub(super) fn read_all(
-    store: &dyn Store,
-    vaults: &[VaultId],
-    warnings: &mut Vec<String>,
-) -> Result<Vec<SlotSource>, VaultError> {
+pub(super) fn read_all(store: &dyn Store, vaults: &[VaultId]) -> Result<Slots, VaultError> {
     let mut paths: BTreeMap<SlotId, Vec<ObjectPath>> = BTreeMap::new();
     store.list(layout::KEYS, &mut |meta: ObjectMeta| {
         if let Place::Slot(id) = Place::of(&meta.path) {
@@ -51,35 +57,37 @@ pub(super) fn read_all(
         }
         ControlFlow::Continue(())
     })?;
-    let mut slots: Vec<SlotSource> = Vec::new();
-    let mut newer = None;
+    let mut slots = Slots::default();
     for (id, mut copies) in paths {
         copies.sort_by_key(|path| path.as_str().len());
-        let known = slots.len();
+        let known = slots.readable.len();
+        let mut failure = None;
         for path in copies {
             match read(store, &path, id) {
                 Ok(source) if !vaults.contains(&source.slot.vault) => {
-                    warnings.push(format!("{path} is a key slot of another vault and is not used"));
+                    slots.warnings.push(format!("{path} is a key slot of another vault and is not used"));
                 }
                 Ok(source) => {
-                    if slots[known..].iter().all(|other| other.hash != source.hash) {
-                        slots.push(source);
+                    if slots.readable[known..].iter().all(|other| other.hash != source.hash) {
+                        slots.readable.push(source);
                     }
                 }
-                Err(error @ VaultError::Newer { .. }) => newer = newer.or(Some(error)),
-                Err(error) => warnings.push(error.to_string()),
+                Err(error) => {
+                    slots.warnings.push(error.to_string());
+                    // A store that failed may give the slot next time; that is the reason to report.
+                    if failure.is_none() || matches!(error, VaultError::Store(_)) {
+                        failure = Some(error);
+                    }
+                }
             }
         }
-        if slots.len() > known + 1 {
-            warnings.push(format!("the two copies of key slot {id} differ"));
+        match slots.readable.len() - known {
+            0 => slots.unreadable.extend(failure),
+            1 => {}
+            _ => slots.warnings.push(format!("the two copies of key slot {id} differ")),
         }
     }
-    // Beside slots that can be used, one of a newer sort is none of ours; alone, it is the whole answer.
-    match newer {
-        Some(error) if slots.is_empty() => return Err(error),
-        newer => warnings.extend(newer.map(|error| error.to_string())),
-    }
-    slots.sort_by_key(|source| source.slot.argon2.map_or(0, Argon2Params::work));
+    slots.readable.sort_by_key(|source| source.slot.argon2.map_or(0, Argon2Params::work));
     Ok(slots)
 }
 
@@ -113,9 +121,13 @@ pub(super) fn remove(store: &dyn Store, slot: SlotId) -> Result<(), VaultError> 
 
 /// All slots, one copy of each: that whose note opens, if one does. A note that does not open is shown as empty.
 pub(super) fn list(core: &Core) -> Result<Vec<Slot>, VaultError> {
-    let sources = read_all(&*core.store, &[core.keys.vault()], &mut Vec::new())?;
+    let found = read_all(&*core.store, &[core.keys.vault()])?;
+    // A slot that could not be read just now is not one that is gone.
+    if let Some(error) = found.unreadable.into_iter().find(|error| matches!(error, VaultError::Store(_))) {
+        return Err(error);
+    }
     let mut slots: BTreeMap<SlotId, Slot> = BTreeMap::new();
-    for source in sources {
+    for source in found.readable {
         let note = SlotNote::open(&source.slot, core.keys.keyring());
         let genuine = source.slot.note.is_some() && note.is_ok();
         let (id, hash) = (source.slot.id, source.hash);
