@@ -5,14 +5,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a test may fail, helpers included"
 )]
 
+mod architecture;
 mod bad_input;
 mod capture_cases;
 mod children;
 mod cli_cases;
 mod databases;
+mod restore_cases;
 mod round_trip;
 mod support;
 mod tamper;
