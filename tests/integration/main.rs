@@ -13,6 +13,7 @@ mod capture_cases;
 mod children;
 mod cli_cases;
 mod databases;
+mod live;
 mod restore_cases;
 mod round_trip;
 mod support;
