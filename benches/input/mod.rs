@@ -9,7 +9,6 @@ mod application;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pagevault::chunk::CHUNK_SIZE;
 use pagevault::clock::FixedClock;
@@ -110,20 +109,8 @@ pub(crate) fn clock() -> FixedClock {
 
 /// A snapshot of the database at `path`.
 pub(crate) fn take(vault: &Vault, path: &Path) -> SnapshotReport {
-    let request = SnapshotRequest {
-        databases: vec![path.to_path_buf()],
-        name: None,
-        kind: Kind::Automatic,
-        description: None,
-        tags: Vec::new(),
-        required_tables: Vec::new(),
-        compression_level: pagevault::codec::DEFAULT_LEVEL,
-        busy_timeout: Duration::from_secs(10),
-        max_hold: None,
-        full_scan: false,
-        verify: false,
-        host: Host { id: HostId([7; 16]), name: None },
-    };
+    let host = Host { id: HostId([7; 16]), name: None };
+    let request = SnapshotRequest { kind: Kind::Automatic, ..SnapshotRequest::new([path], host) };
     let mut outcome = None;
     snapshot(vault, &request, &clock(), &Silent, &mut |_, result| outcome = Some(result.unwrap())).unwrap();
     outcome.unwrap()

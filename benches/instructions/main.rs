@@ -149,8 +149,7 @@ fn encode_delta(rounds: usize, input: &Input) {
     let (mut encoder, mut encoded) = (Encoder::new(DEFAULT_LEVEL), Vec::new());
     for _ in 0..rounds {
         for (old, new) in input.changed() {
-            let bases = Bases { full: Some(Base { id: BASE, plain: old }), middle: None };
-            black_box(encoder.encode(new, bases, &mut encoded));
+            black_box(encoder.encode(new, against(old), &mut encoded));
         }
     }
 }
@@ -162,8 +161,7 @@ fn decode_delta(rounds: usize, input: &Input) {
         .into_iter()
         .map(|(old, new)| {
             let mut bytes = Vec::new();
-            let bases = Bases { full: Some(Base { id: BASE, plain: old }), middle: None };
-            (encoder.encode(new, bases, &mut bytes), bytes, old)
+            (encoder.encode(new, against(old), &mut bytes), bytes, old)
         })
         .collect();
     let (mut decoder, mut plain) = (Decoder::new(), Vec::new());
@@ -172,6 +170,11 @@ fn decode_delta(rounds: usize, input: &Input) {
             assert!(decoder.decode(*encoding, bytes, Some(old), CHUNK_SIZE, &mut plain));
         }
     }
+}
+
+/// `old` as the last version that is stored in full.
+fn against(old: &[u8]) -> Bases<'_> {
+    Bases { full: Some(Base { id: BASE, plain: old }), middle: None }
 }
 
 fn seal(rounds: usize, input: &Input) {

@@ -268,10 +268,10 @@ impl<'f> Forge<'f> {
             }
             _ => {
                 let with = Some(Base { id: base.id, plain: &base.plain });
-                let bases = match cursor.byte() % 3 {
-                    0 => Bases { full: with, middle: None },
-                    1 => Bases { full: with, middle: with },
-                    _ => Bases::default(),
+                let bases = if cursor.flag() {
+                    Bases { full: with, middle: None }
+                } else {
+                    Bases { full: Some(Base { id: base.id, plain: &[] }), middle: with }
                 };
                 Encoder::new(1).encode(&plain, bases, &mut bytes)
             }

@@ -43,15 +43,18 @@ fn decode(encoded: &[u8], base: &[u8], with_base: bool, len: usize) {
 
 fn encode(plain: &[u8], old: &[u8], with_base: bool, level: i32) {
     let (plain, old) = (&plain[..plain.len().min(LONGEST)], &old[..old.len().min(LONGEST)]);
-    let base = with_base.then_some(Base { id: ChunkId([1; 16]), plain: old });
-    let bases = Bases { full: base, middle: base };
+    let base = |id, plain| with_base.then_some(Base { id: ChunkId([id; 16]), plain });
+    let (full, middle) = (base(1, old), base(2, &old[old.len() / 2..]));
+    let bases = Bases { full, middle: middle.filter(|_| level % 2 == 1) };
     let (mut encoder, mut encoded, mut decoded) = (Encoder::new(level), Vec::new(), Vec::new());
     // Twice: what the encoder keeps for reuse must not show.
     for _ in 0..2 {
         let encoding = encoder.encode(plain, bases, &mut encoded);
         assert!(encoded.len() <= plain.len());
         assert!(with_base || encoding.base().is_none());
-        assert!(Decoder::new().decode(encoding, &encoded, Some(old), plain.len(), &mut decoded));
+        let used = [full, middle].into_iter().flatten().find(|base| encoding.base() == Some(base.id));
+        let used = used.map(|base| base.plain);
+        assert!(Decoder::new().decode(encoding, &encoded, used, plain.len(), &mut decoded));
         assert_eq!(decoded, plain);
     }
     if let Some(frame) = compress_body(plain) {

@@ -90,10 +90,11 @@ pub fn restore(
     monitor: &dyn Monitor,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
+    // The index after the manifest: what a snapshot published just now needs was named before it was there.
+    let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
     for skipped in vault.load_index()? {
         monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
     }
-    let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
     let existing = inspect_target(&request.target, request.overwrite)?;
     let mut temporary = Temporary::create(&request.target)?;
     monitor.begin("restore", &snapshot.manifest.name, snapshot.manifest.content.len());

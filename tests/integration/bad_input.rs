@@ -71,7 +71,7 @@ impl Witness {
         create(&path, "PRAGMA journal_mode=wal");
         let id = take(&vault, &path).unwrap().snapshot_id.to_string();
         let bytes = fs::read(path).unwrap();
-        Self { vault, store, folder, id, bytes, _watchdog: Watchdog::of(what, Duration::from_secs(120)) }
+        Self { vault, store, folder, id, bytes, _watchdog: Watchdog::of(what, Duration::from_mins(2)) }
     }
 
     fn snapshots(&self) -> usize {
@@ -280,7 +280,7 @@ fn garbage_in_the_header() {
 
 #[test]
 fn random_pages_of_garbage() {
-    let _watchdog = Watchdog::of("random_pages_of_garbage", Duration::from_secs(120));
+    let _watchdog = Watchdog::of("random_pages_of_garbage", Duration::from_mins(2));
     let folder = tempfile::tempdir().unwrap();
     let (vault, _) = memory_vault();
     let mut random = Random::new(4);
@@ -316,7 +316,7 @@ fn random_pages_of_garbage() {
 /// The end of a log that a power cut has torn is not committed; what is before it counts, as for any reader.
 #[test]
 fn garbage_in_the_log() {
-    let _watchdog = Watchdog::of("garbage_in_the_log", Duration::from_secs(120));
+    let _watchdog = Watchdog::of("garbage_in_the_log", Duration::from_mins(2));
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole.db");
     let updates: String =
