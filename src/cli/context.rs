@@ -121,6 +121,7 @@ impl Context {
             if attempt == 1 {
                 locked.warnings().iter().for_each(|warning| self.progress.warn(warning));
             }
+            let said = locked.warnings().len();
             let (source, unlocker) = self.with_secrets(|secrets| self.choose_key(&locked, secrets))?;
             self.progress.detail(&format!("key: {}", source.describe()));
             match locked.unlock(&unlocker, &self.folders()) {
@@ -130,9 +131,12 @@ impl Context {
                     self.progress.always(&format!("{error}, try again\n"));
                     attempt += 1;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(unopened(error, &source)),
                 Ok(_) if self.progress.interrupted() => return Err(interrupted()),
-                Ok(vault) => return Ok(vault),
+                Ok(vault) => {
+                    vault.warnings().iter().skip(said).for_each(|warning| self.progress.warn(warning));
+                    return Ok(vault);
+                }
             }
         }
     }
@@ -202,6 +206,17 @@ fn no_vault(place: &Place) -> Error {
         "`pagevault snapshot DB` or `pagevault init` makes one; --vault names another".to_owned()
     };
     Error::new(ErrorKind::NotFound, format!("there is no vault at {folder}")).with_hint(hint)
+}
+
+/// Says which key it was that did not open the vault: nobody may have named it.
+fn unopened(error: VaultError, source: &Source) -> Error {
+    let VaultError::WrongKey { place, .. } = &error else { return error.into() };
+    let message = match source {
+        Source::Prompt => error.to_string(),
+        source => format!("{} does not open the vault at {place}", source.describe()),
+    };
+    Error::new(ErrorKind::Unlock, message)
+        .with_hint("name its key with --key-file or --password-file; a recovery key opens it as well")
 }
 
 fn homeless() -> Error {

@@ -6,9 +6,9 @@ use super::CryptoError;
 use super::keys::{Keyring, commits};
 use super::seal::{open_detached, seal_detached};
 use super::secret::{Passphrase, Secret32};
-use crate::format::FormatError;
 use crate::format::fields::{FieldWriter, Fields};
 use crate::format::keyslot::{Argon2Params, KeySlot, SlotKind};
+use crate::format::{FormatError, limits, within};
 use crate::ids::{SlotId, VaultId};
 
 /// What a user has to unlock a vault with.
@@ -63,10 +63,26 @@ impl Unlocker {
     ) -> Result<KeySlot, CryptoError> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
+        self.make_slot_with(vault, keyring, argon2, note, SlotId::random()?, salt)
+    }
+
+    /// As [`make_slot`](Self::make_slot) with a given id and salt, for reproducible test vectors. A salt must never be
+    /// used twice.
+    #[doc(hidden)]
+    pub fn make_slot_with(
+        &self,
+        vault: VaultId,
+        keyring: &Keyring,
+        argon2: Argon2Params,
+        note: &SlotNote,
+        id: SlotId,
+        salt: [u8; 32],
+    ) -> Result<KeySlot, CryptoError> {
         let argon2 = (self.kind() == SlotKind::Passphrase).then_some(argon2);
         let mut slot = KeySlot {
             vault,
-            id: SlotId::random()?,
+            header: KeySlot::new_header(vault),
+            id,
             kind: self.kind(),
             salt,
             argon2,
@@ -79,10 +95,10 @@ impl Unlocker {
         let commitment = *Secret32::derive("pagevault v1 slot commitment", &material.parts()).expose();
         let sealed = seal_detached(&material.wrap_key(), &slot.associated_data()?, &keyring.encode()?)?;
         let (epoch, master) = keyring.current()?;
-        let note_key = note_key(master, &slot);
-        slot.note = Some((epoch, seal_detached(&note_key, &[], &note.encode()?)?));
         slot.commitment = commitment;
         slot.sealed_keyring = sealed;
+        let note_key = note_key(master, &slot);
+        slot.note = Some((epoch, seal_detached(&note_key, &slot.all_but_the_note()?, &note.encode()?)?));
         Ok(slot)
     }
 
@@ -140,6 +156,7 @@ pub struct SlotNote {
 
 impl SlotNote {
     fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        within("label", self.label.as_ref().map_or(0, String::len), limits::STRING)?;
         let mut writer = FieldWriter::new("key slot note");
         writer.put_some(1, self.label.as_ref())?.put_some(3, self.created_at_us.as_ref())?;
         writer.finish()
@@ -151,7 +168,8 @@ impl SlotNote {
     /// The note does not open.
     pub fn open(slot: &KeySlot, keyring: &Keyring) -> Result<Self, CryptoError> {
         let Some((epoch, sealed)) = &slot.note else { return Ok(Self::default()) };
-        let plain = open_detached(&note_key(keyring.master_key(*epoch)?, slot), &[], sealed)?;
+        let plain =
+            open_detached(&note_key(keyring.master_key(*epoch)?, slot), &slot.all_but_the_note()?, sealed)?;
         let mut fields = Fields::parse("key slot note", &plain)?;
         let note = Self { label: fields.take(1)?, created_at_us: fields.take(3)? };
         fields.finish()?;
@@ -208,5 +226,6 @@ mod tests {
         let mut changed = slot;
         changed.sealed_keyring[3] ^= 1;
         assert!(key.open(&changed).is_err());
+        assert!(SlotNote::open(&changed, &keyring).is_err(), "a forged slot passes for a genuine one");
     }
 }

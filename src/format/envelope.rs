@@ -232,6 +232,17 @@ impl Trailer {
         Ok(bytes)
     }
 
+    /// Whether it has the entries that an object of `kind` must have, and no others.
+    fn fits(&self, kind: ObjectKind) -> bool {
+        let found = (self.body.is_some(), self.checksum.is_some(), self.mac.is_some());
+        found
+            == match kind {
+                ObjectKind::VaultConfig => (false, true, true),
+                ObjectKind::KeySlot => (false, true, false),
+                _ => (true, false, false),
+            }
+    }
+
     /// Decodes the trailer at the end of `bytes`, which may be only the tail of an object, and says how
     /// many bytes it takes with its footer.
     ///
@@ -306,6 +317,9 @@ impl<'a> Parts<'a> {
             .checked_sub(trailer_len)
             .filter(|&end| end >= header_len)
             .ok_or(FormatError::Length("object"))?;
+        if !trailer.fits(header.kind) {
+            return Err(FormatError::Invalid("trailer"));
+        }
         let body_offset = match (header.kind.is_sealed(), trailer.body) {
             (true, Some(body)) => end
                 .checked_sub(body.sealed_len as usize)
@@ -349,12 +363,11 @@ impl<'a> Parts<'a> {
 /// # Errors
 /// The parts exceed a limit.
 pub fn unsealed_object(
-    header: &Header,
+    header: &[u8],
     body: &[u8],
     mac: impl FnOnce(&[u8]) -> Option<[u8; 32]>,
 ) -> Result<Vec<u8>, FormatError> {
-    let mut bytes = header.encode().to_vec();
-    bytes.extend_from_slice(body);
+    let mut bytes = [header, body].concat();
     let checksum = Some(*blake3::hash(&bytes).as_bytes());
     let trailer = Trailer { body: None, checksum, mac: mac(&bytes) };
     bytes.extend(trailer.encode()?);
@@ -367,8 +380,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> Vec<u8> {
-        unsealed_object(&Header::unsealed(ObjectKind::VaultConfig, VaultId([7; 16])), &[0], |_| Some([1; 32]))
-            .unwrap()
+        let header = Header::unsealed(ObjectKind::VaultConfig, VaultId([7; 16])).encode();
+        unsealed_object(&header, &[0], |_| Some([1; 32])).unwrap()
     }
 
     #[test]

@@ -62,10 +62,25 @@ fn within_input(what: &'static str, count: usize, available: usize) -> Result<()
 }
 
 /// Collects fields in ascending order of their tags.
-#[derive(Debug)]
 pub struct FieldWriter {
     what: &'static str,
     fields: Vec<(u16, Vec<u8>)>,
+}
+
+/// Tags without values: some lists hold secrets.
+impl std::fmt::Debug for FieldWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tags: Vec<u16> = self.fields.iter().map(|(tag, _)| *tag).collect();
+        write!(f, "FieldWriter({}, {tags:?})", self.what)
+    }
+}
+
+/// Tags without values: some lists hold secrets.
+impl std::fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tags: Vec<u16> = self.fields.iter().map(|(tag, _)| *tag).collect();
+        write!(f, "Fields({}, {tags:?})", self.what)
+    }
 }
 
 impl FieldWriter {
@@ -116,7 +131,6 @@ impl FieldWriter {
 }
 
 /// A parsed list; fields are taken one by one, and what is left over decides whether a reader may go on.
-#[derive(Debug)]
 pub struct Fields<'a> {
     what: &'static str,
     fields: Vec<(u16, &'a [u8])>,

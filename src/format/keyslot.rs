@@ -2,7 +2,7 @@
 
 use super::envelope::{Header, ObjectKind, Parts, unsealed_object};
 use super::fields::{FieldWriter, Fields};
-use super::{FormatError, within};
+use super::{FormatError, limits, within};
 use crate::ids::{SlotId, VaultId};
 
 /// What opens a slot.
@@ -85,6 +85,12 @@ impl Argon2Params {
         Self { memory_kib: 64 * 1024, passes: 3, lanes: u32::try_from(cores.clamp(1, 4)).unwrap_or(1) }
     }
 
+    /// What trying a passphrase costs: KiB of memory times passes.
+    #[must_use]
+    pub const fn work(self) -> u64 {
+        self.memory_kib as u64 * self.passes as u64
+    }
+
     /// Memory in KiB, passes, lanes.
     #[must_use]
     pub const fn values(self) -> (u32, u32, u32) {
@@ -97,6 +103,8 @@ impl Argon2Params {
 pub struct KeySlot {
     /// The vault it opens.
     pub vault: VaultId,
+    /// Its header as it stands in the object, with whatever a newer version put there.
+    pub header: Vec<u8>,
     /// Its identity and file name.
     pub id: SlotId,
     /// What opens it.
@@ -114,13 +122,29 @@ pub struct KeySlot {
 }
 
 impl KeySlot {
+    /// The header of a new slot of `vault`.
+    #[must_use]
+    pub fn new_header(vault: VaultId) -> Vec<u8> {
+        Header::unsealed(ObjectKind::KeySlot, vault).encode().to_vec()
+    }
+
     /// What the seal of the keyring authenticates: the header and fields 2, 4, 6 and 8.
     ///
     /// # Errors
     /// Never for a valid slot.
     pub fn associated_data(&self) -> Result<Vec<u8>, FormatError> {
-        let mut bytes = self.header().encode().to_vec();
+        let mut bytes = self.header.clone();
         bytes.extend(self.public_fields()?.finish()?);
+        Ok(bytes)
+    }
+
+    /// What the seal of the note authenticates: all of the slot but the note itself.
+    ///
+    /// # Errors
+    /// Never for a valid slot.
+    pub fn all_but_the_note(&self) -> Result<Vec<u8>, FormatError> {
+        let mut bytes = self.header.clone();
+        bytes.extend(self.fields_but_the_note()?.finish()?);
         Ok(bytes)
     }
 
@@ -130,9 +154,9 @@ impl KeySlot {
     /// A part exceeds its limit.
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
         self.validate()?;
-        let mut writer = self.public_fields()?;
-        writer.put(10, &self.sealed_keyring)?.put(12, &self.commitment)?.put_some(3, self.note.as_ref())?;
-        unsealed_object(&self.header(), &writer.finish()?, |_| None)
+        let mut writer = self.fields_but_the_note()?;
+        writer.put_some(3, self.note.as_ref())?;
+        unsealed_object(&self.header, &writer.finish()?, |_| None)
     }
 
     /// Decodes an object and verifies its checksum.
@@ -148,6 +172,7 @@ impl KeySlot {
         };
         let slot = Self {
             vault: parts.header.vault,
+            header: parts.header_bytes.to_vec(),
             kind: SlotKind::from_code(fields.require(2)?)?,
             id: SlotId(fields.require(4)?),
             salt: fields.require(6)?,
@@ -161,8 +186,10 @@ impl KeySlot {
         Ok(slot)
     }
 
-    fn header(&self) -> Header {
-        Header::unsealed(ObjectKind::KeySlot, self.vault)
+    fn fields_but_the_note(&self) -> Result<FieldWriter, FormatError> {
+        let mut writer = self.public_fields()?;
+        writer.put(10, &self.sealed_keyring)?.put(12, &self.commitment)?;
+        Ok(writer)
     }
 
     fn public_fields(&self) -> Result<FieldWriter, FormatError> {
@@ -176,8 +203,8 @@ impl KeySlot {
         if self.argon2.is_some() != (self.kind == SlotKind::Passphrase) {
             return Err(FormatError::Invalid("Argon2id parameters of a key slot"));
         }
-        within("sealed keyring", self.sealed_keyring.len(), 16 << 10)?;
-        within("key slot note", self.note.as_ref().map_or(0, |(_, note)| note.len()), 8 << 10)
+        within("sealed keyring", self.sealed_keyring.len(), limits::KEYRING)?;
+        within("key slot note", self.note.as_ref().map_or(0, |(_, note)| note.len()), limits::NOTE)
     }
 }
 
@@ -188,6 +215,7 @@ mod tests {
     fn sample() -> KeySlot {
         KeySlot {
             vault: VaultId([3; 16]),
+            header: KeySlot::new_header(VaultId([3; 16])),
             id: SlotId([4; 8]),
             kind: SlotKind::Passphrase,
             salt: [5; 32],

@@ -122,6 +122,11 @@ impl Log {
 
     fn validate(&self) -> Result<(), FormatError> {
         within("log entries", self.entries.len(), limits::LOG_ENTRIES)?;
+        for entry in &self.entries {
+            if let LogEntry::Forgotten(_, Some(reason)) = entry {
+                within("reason", reason.len(), limits::STRING)?;
+            }
+        }
         let first = self.previous == ObjectName([0; 32]);
         if self.sequence == 0 || first != (self.sequence == 1) {
             return Err(FormatError::Invalid("sequence of a log object"));

@@ -46,6 +46,12 @@ pub mod limits {
     pub const LABELS: usize = 1_024;
     /// Most fields in a field list.
     pub const FIELDS: usize = 256;
+    /// Longest sealed keyring, in bytes.
+    pub const KEYRING: usize = 16 << 10;
+    /// Longest sealed note of a key slot, in bytes.
+    pub const NOTE: usize = 8 << 10;
+    /// Most key slots that are tried with one secret.
+    pub const SLOTS: usize = 64;
     /// Largest image, in bytes.
     pub const IMAGE: u64 = 1 << 48;
 }

@@ -40,7 +40,7 @@ impl VaultConfig {
             .put_some(1, self.created_at_us.as_ref())?
             .put_some(3, self.tool_version.as_ref())?;
         let header = Header::unsealed(ObjectKind::VaultConfig, self.vault);
-        unsealed_object(&header, &writer.finish()?, |bytes| Some(mac(bytes)))
+        unsealed_object(&header.encode(), &writer.finish()?, |bytes| Some(mac(bytes)))
     }
 
     /// Decodes an object and verifies its checksum; `mac` is asked to recompute the keyed one where a key is at hand.

@@ -77,10 +77,15 @@ fn plan_chunks(
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
         let Ok(buffer) = pool.recv() else { return Err(VaultError::Worker.into()) };
-        let index = vault.index();
-        let id = tree.chunk_id(&index, &mut reader, position)?;
-        let plan = plan(&index, Class::Page, id)?;
-        drop(index);
+        let mut look_up = || {
+            let index = vault.index();
+            let id = tree.chunk_id(&index, &mut reader, position)?;
+            plan(&index, Class::Page, id)
+        };
+        let plan = match look_up() {
+            Err(error) if vault.distrust_cache(&error)? => look_up()?,
+            found => found?,
+        };
         if jobs.send(Job { position, plan, buffer }).is_err() {
             return Err(VaultError::Worker.into());
         }

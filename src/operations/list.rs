@@ -145,6 +145,12 @@ pub(super) fn catalog(vault: &Vault, monitor: &dyn Monitor) -> Result<Catalog> {
     for (name, error) in &catalog.skipped {
         monitor.warn(&format!("snapshots object {name} is not used: {error}"));
     }
+    for id in &catalog.vanished {
+        monitor.warn(&format!(
+            "snapshot {} was published, and its manifest is gone or not readable",
+            id.short()
+        ));
+    }
     Ok(catalog)
 }
 

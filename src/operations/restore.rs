@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -89,10 +90,11 @@ pub fn restore(
     monitor: &dyn Monitor,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
+    // The index after the manifest: what a snapshot published just now needs was named before it was there.
+    let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
     for skipped in vault.load_index()? {
         monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
     }
-    let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
     let existing = inspect_target(&request.target, request.overwrite)?;
     let mut temporary = Temporary::create(&request.target)?;
     monitor.begin("restore", &snapshot.manifest.name, snapshot.manifest.content.len());
@@ -124,6 +126,10 @@ fn millis(since: Instant) -> u64 {
 
 /// The target's metadata if it exists and may be replaced.
 fn inspect_target(target: &Path, overwrite: bool) -> Result<Option<std::fs::Metadata>> {
+    if target.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Error::new(ErrorKind::Refused, format!("{} names a folder", target.display()))
+            .with_hint("name a file to restore to"));
+    }
     let metadata = match std::fs::symlink_metadata(target) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

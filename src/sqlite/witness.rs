@@ -107,8 +107,7 @@ fn nanoseconds(seconds: i64, rest: i64) -> Option<i64> {
 
 #[allow(clippy::unnecessary_cast, reason = "the field's type differs between platforms")]
 fn is_local(path: &Path) -> bool {
-    rustix::fs::statfs(path)
-        .is_ok_and(|file_system| LOCAL_FILE_SYSTEMS.contains(&(file_system.f_type as i64)))
+    rustix::fs::statfs(path).is_ok_and(|file_system| LOCAL_FILE_SYSTEMS.contains(&file_system.f_type))
 }
 
 #[cfg(test)]

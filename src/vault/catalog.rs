@@ -53,10 +53,17 @@ impl Catalog {
         let mut present = HashSet::new();
         for (name, _) in core.names(layout::SNAPSHOTS)? {
             match read_snapshots(core, name) {
-                Ok(snapshots) => {
-                    let new = snapshots.into_iter().filter(|snapshot| present.insert(snapshot.id));
-                    catalog.snapshots.extend(new);
+                Ok(manifests) => {
+                    for (id, snapshot) in manifests {
+                        match snapshot {
+                            // What is there is not gone, also where only a newer version understands it.
+                            _ if !present.insert(id) => {}
+                            Ok(snapshot) => catalog.snapshots.push(snapshot),
+                            Err(error) => catalog.skipped.push((name, error)),
+                        }
+                    }
                 }
+                Err(error) if error.is_of_ignorable_kind() => {}
                 Err(error) => catalog.skipped.push((name, error)),
             }
         }
@@ -92,19 +99,19 @@ impl Catalog {
     }
 }
 
-fn read_snapshots(core: &Core, name: ObjectName) -> Result<Vec<Snapshot>, VaultError> {
+/// A manifest that is there, and what it says.
+type Read = (SnapshotId, Result<Snapshot, VaultError>);
+
+/// The manifests of an object. One that cannot be decoded, of a newer version, does not harm the others.
+fn read_snapshots(core: &Core, name: ObjectName) -> Result<Vec<Read>, VaultError> {
     let (header, body) = core.read_object(ObjectKind::Snapshots, name)?;
     let damaged = |error: CryptoError| VaultError::of_object(format!("{}/{name}", layout::SNAPSHOTS), error);
     let keys = core.keys.epoch(header.epoch).map_err(damaged)?;
-    let mut snapshots = Vec::new();
-    for bytes in decode_snapshots(&body).map_err(|error| damaged(error.into()))? {
-        let manifest = Manifest::decode(&bytes).map_err(|error| damaged(error.into()))?;
-        snapshots.push(Snapshot {
-            id: keys.snapshot_id(&bytes),
-            object: name,
-            epoch: header.epoch,
-            manifest,
-        });
-    }
-    Ok(snapshots)
+    let manifests = decode_snapshots(&body).map_err(|error| damaged(error.into()))?;
+    let read = |bytes: Vec<u8>| {
+        let id = keys.snapshot_id(&bytes);
+        let manifest = Manifest::decode(&bytes).map_err(|error| damaged(error.into()));
+        (id, manifest.map(|manifest| Snapshot { id, object: name, epoch: header.epoch, manifest }))
+    };
+    Ok(manifests.into_iter().map(read).collect())
 }

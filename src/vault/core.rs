@@ -9,7 +9,7 @@ use crate::crypto::seal::{ObjectSealer, open_body};
 use crate::format::envelope::{Header, ObjectKind};
 use crate::format::limits;
 use crate::ids::ObjectName;
-use crate::store::{ObjectMeta, ObjectPath, Store};
+use crate::store::{ObjectMeta, ObjectPath, Put, Store};
 
 /// Store and keys of an unlocked vault: what every part of the layer works with, from any thread.
 #[derive(Debug)]
@@ -48,7 +48,11 @@ impl Core {
     /// The store fails.
     pub(crate) fn put(&self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectName, VaultError> {
         let name = ObjectName::of(bytes);
-        self.store.put_if_absent(&layout::object_path(kind, name)?, bytes)?;
+        let path = layout::object_path(kind, name)?;
+        if self.store.put_if_absent(&path, bytes)? == Put::AlreadyPresent {
+            // What is there under this name decides, not what was to be put there.
+            read_named(&*self.store, &path, name)?;
+        }
         Ok(name)
     }
 

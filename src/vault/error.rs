@@ -3,7 +3,7 @@
 use crate::crypto::CryptoError;
 use crate::error::{Error, ErrorKind};
 use crate::format::FormatError;
-use crate::ids::ChunkId;
+use crate::ids::{ChunkId, SlotId};
 use crate::store::StoreError;
 
 /// Why a vault could not do what was asked; each variant names the object.
@@ -35,6 +35,12 @@ pub enum VaultError {
         place: String,
         /// What was given: passphrase, key file or recovery key.
         given: &'static str,
+    },
+    /// Without it nobody could open the vault.
+    #[error("{slot} is the last key of this vault")]
+    LastSlot {
+        /// The slot.
+        slot: SlotId,
     },
     /// An object is not what it was.
     #[error("{object} is damaged: {why}")]
@@ -96,6 +102,18 @@ impl VaultError {
     }
 }
 
+impl VaultError {
+    /// Whether the object is of a kind that version 1 leaves alone (section 2 of docs/format.md).
+    pub(crate) fn is_of_ignorable_kind(&self) -> bool {
+        matches!(self, Self::Newer { why: FormatError::Newer { what: "object kind", number: 0x80.. }, .. })
+    }
+
+    /// Whether a faulty local cache could have caused this.
+    pub(crate) const fn may_be_the_cache(&self) -> bool {
+        matches!(self, Self::Cache(_) | Self::MissingChunk(_))
+    }
+}
+
 impl From<CryptoError> for VaultError {
     fn from(error: CryptoError) -> Self {
         match error {
@@ -117,6 +135,9 @@ impl From<VaultError> for Error {
             }
             VaultError::Exists { .. } => {
                 (ErrorKind::Refused, Some("use it as it is, or choose another place"))
+            }
+            VaultError::LastSlot { .. } => {
+                (ErrorKind::Refused, Some("add another first: `pagevault key add`"))
             }
             VaultError::NotEmpty { .. } => (ErrorKind::Refused, Some("choose an empty or new folder")),
             VaultError::WrongKey { .. } => (

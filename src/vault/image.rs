@@ -109,9 +109,16 @@ impl StoredImage {
         if self.chunks.get(&position).is_some() {
             return Ok(());
         }
-        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = self.tree.chunk_id(&index, &mut self.reader, position)?;
-        let plan = plan(&index, Class::Page, id)?;
+        let core = self.reader.core();
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut look_up = |index: &ChunkIndex| {
+            let id = self.tree.chunk_id(index, &mut self.reader, position)?;
+            Ok((id, plan(index, Class::Page, id)?))
+        };
+        let (id, plan) = match look_up(&index) {
+            Err(error) if VaultError::may_be_the_cache(&error) && index.distrust(&core)? => look_up(&index)?,
+            found => found?,
+        };
         drop(index);
         let mut plain = Vec::new();
         self.reader.read(&plan, &mut plain)?;

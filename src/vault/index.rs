@@ -6,8 +6,8 @@
 //! miss and never a chunk that is wrongly believed to be stored. Chunk ids in it are keyed hashes; it
 //! holds no plaintext.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -54,6 +54,10 @@ pub struct ChunkIndex {
     key: Secret32,
     /// Cache row of each index object that the vault was seen to have.
     seen: HashMap<i64, ObjectName>,
+    /// Packs that index objects name and the vault was seen to lack.
+    lost: HashSet<ObjectName>,
+    /// The file of the cache, unless it is a private one.
+    file: Option<PathBuf>,
 }
 
 /// An index object that could not be used.
@@ -71,11 +75,54 @@ impl ChunkIndex {
     /// # Errors
     /// Not even a temporary one can be had.
     pub fn open(folder: Option<&Path>, key: Secret32) -> Result<Self, VaultError> {
-        let connection = match folder.and_then(open_cache_file) {
-            Some(connection) => connection,
-            None => open_temporary()?,
+        let (connection, file) = match folder.and_then(open_cache_file) {
+            Some((connection, file)) => (connection, Some(file)),
+            None => (open_temporary()?, None),
         };
-        Ok(Self { connection, key, seen: HashMap::new() })
+        Ok(Self { connection, key, seen: HashMap::new(), lost: HashSet::new(), file })
+    }
+
+    /// Reads every index object anew, past the cache.
+    ///
+    /// # Errors
+    /// As [`synchronise`](Self::synchronise).
+    pub(crate) fn read_anew(&mut self, core: &Core) -> Result<Vec<SkippedIndex>, VaultError> {
+        let listed = core.names(layout::INDEX)?;
+        self.connection = open_temporary()?;
+        self.file = None;
+        self.load(core, &listed)
+    }
+
+    /// After a chunk was not found: where a cache was used, it is thrown away, every index object read anew, and the
+    /// answer is whether asking again makes sense.
+    ///
+    /// # Errors
+    /// As [`synchronise`](Self::synchronise).
+    pub(crate) fn distrust(&mut self, core: &Core) -> Result<bool, VaultError> {
+        let Some(file) = self.file.take() else { return Ok(false) };
+        remove_cache_file(&file);
+        self.read_anew(core).map(|_| true)
+    }
+
+    /// Whether the vault was seen to lack a pack.
+    #[must_use]
+    pub fn is_lost(&self, pack: ObjectName) -> bool {
+        self.lost.contains(&pack)
+    }
+
+    /// Looks which of the packs that index objects name are there and whole in length. What a lost one held does not
+    /// count as stored: whoever has it again stores it anew.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub(crate) fn look_for_packs(&mut self, core: &Core) -> Result<Vec<ObjectName>, VaultError> {
+        let present = core.names(layout::PACKS)?;
+        let named = self.packs()?;
+        let lost = named.iter().filter(|pack| present.binary_search(pack).is_err()).map(|(name, _)| *name);
+        let mut lost: Vec<ObjectName> = lost.collect();
+        lost.dedup();
+        self.lost = lost.iter().copied().collect();
+        Ok(lost)
     }
 
     /// Makes the cache know the index objects that the vault has now, and no others.
@@ -88,6 +135,7 @@ impl ChunkIndex {
             Err(VaultError::Cache(_)) => {
                 // Damaged or locked for too long: start over where nobody else can be in the way.
                 self.connection = open_temporary()?;
+                self.file = None;
                 self.load(core, &listed)
             }
             result => result,
@@ -109,6 +157,7 @@ impl ChunkIndex {
             });
             match index {
                 Ok(index) => self.add(*name, &index)?,
+                Err(error) if error.is_of_ignorable_kind() => {}
                 Err(error) => skipped.push(SkippedIndex { name: *name, error }),
             }
         }
@@ -186,12 +235,30 @@ impl ChunkIndex {
         Ok(forms)
     }
 
-    /// The shallowest stored form of a chunk.
+    /// The shallowest stored form of a chunk that is not known to be lost, nor a delta whose base is. What this does not
+    /// find is not stored, and must be.
     ///
     /// # Errors
     /// The cache fails.
     pub fn find(&self, class: Class, id: ChunkId) -> Result<Option<Location>, VaultError> {
-        Ok(self.forms(class, id)?.into_iter().next())
+        self.find_below(class, id, u8::MAX)
+    }
+
+    fn find_below(&self, class: Class, id: ChunkId, below: u8) -> Result<Option<Location>, VaultError> {
+        for location in self.forms(class, id)? {
+            let own = location.record.encoding.depth();
+            if own >= below {
+                break;
+            }
+            let base_is_there = match location.record.encoding.base() {
+                Some(base) => self.find_below(class, base, own)?.is_some(),
+                None => true,
+            };
+            if base_is_there && !self.lost.contains(&location.pack) {
+                return Ok(Some(location));
+            }
+        }
+        Ok(None)
     }
 
     /// Names and lengths of all packs that the index objects name.
@@ -318,21 +385,24 @@ impl Entry<'_> {
     }
 }
 
-fn open_cache_file(folder: &Path) -> Option<Connection> {
+fn open_cache_file(folder: &Path) -> Option<(Connection, PathBuf)> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
     let path = folder.join("index.sqlite3");
-    prepare(&path)
-        .or_else(|_| {
-            // A cache that does not open is worth nothing; a new one costs time only.
-            for suffix in ["", "-wal", "-shm"] {
-                let mut name = path.clone().into_os_string();
-                name.push(suffix);
-                let _ = std::fs::remove_file(name);
-            }
-            prepare(&path)
-        })
-        .ok()
+    let connection = prepare(&path).or_else(|_| {
+        // A cache that does not open is worth nothing; a new one costs time only.
+        remove_cache_file(&path);
+        prepare(&path)
+    });
+    Some((connection.ok()?, path))
+}
+
+fn remove_cache_file(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
+    }
 }
 
 fn prepare(path: &Path) -> Result<Connection, rusqlite::Error> {

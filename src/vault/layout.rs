@@ -76,6 +76,10 @@ impl Place {
     /// What `path` is.
     #[must_use]
     pub fn of(path: &ObjectPath) -> Self {
+        // Only the lower-case form is a name.
+        if path.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Self::Other;
+        }
         let name = || path.file_name().parse::<ObjectName>();
         let parts: Vec<&str> = path.as_str().split('/').collect();
         let place = match parts[..] {
@@ -119,6 +123,8 @@ mod tests {
         let slot = SlotId([7; 8]);
         assert_eq!(Place::of(&slot_path(slot).unwrap()), Place::Slot(slot));
         assert_eq!(Place::of(&slot_copy_path(slot).unwrap()), Place::Slot(slot));
+        let upper = slot_path(SlotId([0xAB; 8])).unwrap().as_str().to_uppercase().replace("KEYS", "keys");
+        assert_eq!(Place::of(&ObjectPath::new(upper).unwrap()), Place::Other);
         for other in ["packs/00/x", "packs/abab", "notes.txt", ".gitignore", "index/a/b"] {
             assert_eq!(Place::of(&ObjectPath::new(other).unwrap()), Place::Other, "{other}");
         }

@@ -10,9 +10,10 @@ use super::core::Core;
 use super::error::VaultError;
 use super::layout;
 use crate::crypto::CryptoError;
+use crate::format::FormatError;
 use crate::format::envelope::ObjectKind;
 use crate::format::log::{KeyringState, Log, LogEntry};
-use crate::ids::{ObjectName, SnapshotId, WriterId};
+use crate::ids::{ObjectName, SlotId, SnapshotId, WriterId};
 
 /// What all log objects together say.
 #[derive(Debug, Default)]
@@ -25,6 +26,10 @@ pub struct History {
     pub aborted: HashSet<SnapshotId>,
     /// The newest state of the keyring.
     pub keyring: Option<KeyringState>,
+    /// Slots that an earlier state of the keyring named and the newest does not.
+    pub removed_slots: BTreeSet<SlotId>,
+    /// The latest time in any object, in microseconds since 1970 UTC.
+    pub newest_us: i64,
     /// The end of each writer's chain.
     pub heads: BTreeMap<WriterId, (u64, ObjectName)>,
     /// Gaps and forks in chains, in words.
@@ -40,9 +45,12 @@ impl History {
         for (name, _) in core.names(layout::LOG)? {
             match read_log(core, name) {
                 Ok(log) => objects.push((name, log)),
+                Err(error) if error.is_of_ignorable_kind() => {}
                 Err(error) => history.skipped.push((name, error)),
             }
         }
+        history.newest_us = objects.iter().map(|(_, log)| log.time_us).max().unwrap_or(i64::MIN);
+        history.find_removed_slots(&objects);
         history.check_chains(&objects);
         objects.sort_by_key(|(name, log)| (log.time_us, log.writer, log.sequence, *name));
         for entry in objects.into_iter().flat_map(|(_, log)| log.entries) {
@@ -78,6 +86,22 @@ impl History {
         }
     }
 
+    /// States of one generation were written at the same time: what one of them names was not removed by another.
+    fn find_removed_slots(&mut self, objects: &[(ObjectName, Log)]) {
+        let states = || {
+            objects.iter().flat_map(|(_, log)| &log.entries).filter_map(|entry| match entry {
+                LogEntry::Keyring(state) => Some(state),
+                _ => None,
+            })
+        };
+        let newest = states().map(|state| state.generation).max();
+        let named = |of_newest: bool| {
+            let of_interest = states().filter(move |state| (Some(state.generation) == newest) == of_newest);
+            of_interest.flat_map(|state| &state.slots).map(|(slot, _)| *slot).collect::<BTreeSet<_>>()
+        };
+        self.removed_slots = named(false).difference(&named(true)).copied().collect();
+    }
+
     fn check_chains(&mut self, objects: &[(ObjectName, Log)]) {
         let mut chains: BTreeMap<WriterId, BTreeSet<(u64, ObjectName, ObjectName)>> = BTreeMap::new();
         for (name, log) in objects {
@@ -88,7 +112,7 @@ impl History {
             for (sequence, name, previous) in chain {
                 if sequence == last.0 {
                     self.breaks.push(format!("writer {} wrote log entry {sequence} twice", writer.short()));
-                } else if sequence != last.0 + 1 || previous != last.1 {
+                } else if sequence != last.0.saturating_add(1) || previous != last.1 {
                     let gap = format!("writer {}: log entries before {sequence} are missing", writer.short());
                     self.breaks.push(gap);
                 }
@@ -126,8 +150,20 @@ pub(crate) fn append(
     // A crash between writing the object and remembering it leaves the vault ahead of the file.
     let in_vault = history.heads.get(&writer).copied().unwrap_or((0, ObjectName([0; 32])));
     let (sequence, previous) = if in_vault.0 > remembered.0 { in_vault } else { remembered };
-    let log = Log { writer, sequence: sequence + 1, previous, time_us, entries };
-    let name = core.write_object(ObjectKind::Log, &log.encode()?)?;
+    let sequence = sequence.checked_add(1).ok_or(FormatError::Invalid("sequence of a log object"))?;
+    // Never before what this client has read: entries apply in the order of their times, whatever clocks say.
+    let time_us = time_us.max(history.newest_us);
+    let log = Log { writer, sequence, previous, time_us, entries };
+    let name = match core.write_object(ObjectKind::Log, &log.encode()?) {
+        Ok(name) => name,
+        Err(error) => {
+            // Nobody knows whether the object is there: a second one of the same number would look like a fork.
+            if let Some(file) = &mut file {
+                let _ = file.set_len(0);
+            }
+            return Err(error);
+        }
+    };
     if let Some(file) = &mut file {
         // Without it the next append of this client begins a chain anew, or goes on from the vault's.
         let _ = write_state(file, writer, log.sequence, name);
@@ -135,9 +171,17 @@ pub(crate) fn append(
     Ok(name)
 }
 
+/// The last log object that this client remembers having written.
+pub(crate) fn remembered(state: Option<&Path>) -> Option<(WriterId, u64)> {
+    let mut file = File::open(state?.join(STATE_FILE)).ok()?;
+    read_state(&mut file).map(|(writer, sequence, _)| (writer, sequence))
+}
+
+const STATE_FILE: &str = "writer";
+
 fn open_state(folder: &Path) -> Option<File> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
-    let path = folder.join("writer");
+    let path = folder.join(STATE_FILE);
     let file =
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
     file.lock().ok()?;

@@ -10,11 +10,13 @@ pub mod error;
 pub mod image;
 pub mod index;
 pub mod layout;
+mod locked;
 pub mod log;
 pub mod reader;
 pub mod slots;
 pub mod writer;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,9 +26,11 @@ pub use self::catalog::{Catalog, Snapshot};
 pub(crate) use self::core::{Core, read_named};
 pub use self::error::VaultError;
 pub use self::image::StoredImage;
+pub use self::locked::LockedVault;
 pub use self::slots::{Slot, SlotSource};
 
 use self::index::{ChunkIndex, SkippedIndex};
+use self::layout::Place;
 use self::log::History;
 use self::reader::{ChunkReader, Openers};
 use self::writer::RunWriter;
@@ -35,11 +39,10 @@ use crate::crypto::CryptoError;
 use crate::crypto::keys::{Keyring, VaultKeys};
 use crate::crypto::unlock::{SlotNote, Unlocker};
 use crate::format::keyslot::{Argon2Params, KeySlot};
-use crate::format::limits;
 use crate::format::log::LogEntry;
 use crate::format::vault_config::VaultConfig;
-use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId};
-use crate::store::{ObjectPath, Store, StoreError};
+use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId, WriterId};
+use crate::store::{ObjectPath, Store};
 
 /// Folders on this machine that a vault's client may use. Both can be lost: the first costs time, the
 /// second begins a new chain in the log.
@@ -49,108 +52,6 @@ pub struct LocalFolders {
     pub cache: Option<PathBuf>,
     /// For what a client remembers; a folder per vault is made in it.
     pub state: Option<PathBuf>,
-}
-
-/// A vault that was found and is not unlocked yet.
-#[derive(Debug)]
-pub struct LockedVault {
-    store: Box<dyn Store>,
-    config_bytes: Vec<u8>,
-    config: VaultConfig,
-    slots: Vec<SlotSource>,
-    warnings: Vec<String>,
-}
-
-impl LockedVault {
-    /// Finds the vault in `store`.
-    ///
-    /// # Errors
-    /// There is none, both copies of its config are damaged, or a newer version wrote it.
-    pub fn find(store: Box<dyn Store>) -> Result<Self, VaultError> {
-        let mut warnings = Vec::new();
-        let (config_bytes, config) = read_config(&*store, &mut warnings)?;
-        let slots = slots::read_all(&*store, config.vault, &mut warnings)?;
-        Ok(Self { store, config_bytes, config, slots, warnings })
-    }
-
-    /// Identity of the vault.
-    #[must_use]
-    pub const fn id(&self) -> VaultId {
-        self.config.vault
-    }
-
-    /// What was noticed so far: damaged copies, and slots of which no copy is whole.
-    #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// The key slots that can be read.
-    #[must_use]
-    pub fn slots(&self) -> &[SlotSource] {
-        &self.slots
-    }
-
-    /// Unlocks the vault.
-    ///
-    /// # Errors
-    /// No slot opens with this, or the vault's config was changed by somebody without the key.
-    pub fn unlock(self, unlocker: &Unlocker, folders: &LocalFolders) -> Result<Vault, VaultError> {
-        let mut opened = None;
-        for source in &self.slots {
-            let path =
-                || layout::slot_path(source.slot.id).map_or_else(|e| e.to_string(), |path| path.to_string());
-            match unlocker.open(&source.slot) {
-                Ok(Some(keyring)) => {
-                    opened = Some((source.slot.id, keyring));
-                    break;
-                }
-                Ok(None) => {}
-                Err(error) => return Err(VaultError::of_object(path(), error)),
-            }
-        }
-        let Some((slot, keyring)) = opened else {
-            let given = unlocker.kind().name();
-            return Err(VaultError::WrongKey { place: self.store.describe(), given });
-        };
-        let keys = VaultKeys::new(self.config.vault, keyring)?;
-        VaultConfig::decode(&self.config_bytes, Some(&|bytes| keys.config_mac(bytes)))
-            .map_err(|error| VaultError::of_object(layout::CONFIG, error.into()))?;
-        let mut vault = Vault::assemble(self.store, keys, &self.config_bytes, folders)?;
-        vault.warnings = self.warnings;
-        vault.unlocked_by = Some(slot);
-        Ok(vault)
-    }
-}
-
-fn read_config(store: &dyn Store, warnings: &mut Vec<String>) -> Result<(Vec<u8>, VaultConfig), VaultError> {
-    let mut first_error = None;
-    for name in [layout::CONFIG, layout::CONFIG_COPY] {
-        let read = store.get(&ObjectPath::new(name)?, limits::CONTROL_OBJECT);
-        let error = match read {
-            Ok(bytes) => match VaultConfig::decode(&bytes, None) {
-                Ok(config) => {
-                    if let Some(error) = &first_error {
-                        warnings.push(format!("{error}; its copy {name} is used"));
-                    }
-                    return Ok((bytes, config));
-                }
-                Err(error) => VaultError::of_object(name, error.into()),
-            },
-            Err(error) => error.into(),
-        };
-        // A newer format is the whole answer: the copy has it too.
-        if matches!(error, VaultError::Newer { .. }) {
-            return Err(error);
-        }
-        first_error = first_error.or(Some(error));
-    }
-    Err(match first_error {
-        None | Some(VaultError::Store(StoreError::NotFound { .. })) => {
-            VaultError::NotAVault { place: store.describe() }
-        }
-        Some(error) => error,
-    })
 }
 
 /// An unlocked vault.
@@ -275,6 +176,42 @@ impl Vault {
         self.index().synchronise(&self.core)
     }
 
+    /// Reads every index object from the vault, whatever the local cache knows: for checks.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub fn load_index_anew(&self) -> Result<Vec<SkippedIndex>, VaultError> {
+        self.index().read_anew(&self.core)
+    }
+
+    /// After `error`, which a faulty cache may have caused: throws the cache away, if one was used. Whether to try again.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub(crate) fn distrust_cache(&self, error: &VaultError) -> Result<bool, VaultError> {
+        Ok(error.may_be_the_cache() && self.index().distrust(&self.core)?)
+    }
+
+    /// Looks which packs are there; those that are lost are returned, and count as not stored from now on.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub fn look_for_packs(&self) -> Result<Vec<ObjectName>, VaultError> {
+        self.index().look_for_packs(&self.core)
+    }
+
+    /// The last log object that this client remembers having written: its chain and its number there.
+    #[must_use]
+    pub fn remembered_log(&self) -> Option<(WriterId, u64)> {
+        log::remembered(self.state.as_deref())
+    }
+
+    /// Hash of the vault config that was used.
+    #[must_use]
+    pub const fn config_hash(&self) -> ObjectName {
+        self.config_hash
+    }
+
     /// The index; holds a lock while in use.
     pub fn index(&self) -> MutexGuard<'_, ChunkIndex> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
@@ -368,11 +305,14 @@ impl Vault {
         Ok(slot)
     }
 
-    /// Removes a key slot. The caller sees to it that another remains.
+    /// Removes a key slot.
     ///
     /// # Errors
-    /// The store fails.
+    /// It is the last, or the store fails.
     pub fn remove_slot(&self, slot: SlotId, now: Timestamp) -> Result<(), VaultError> {
+        if slots::state(&self.core, Some(slot))?.is_empty() {
+            return Err(VaultError::LastSlot { slot });
+        }
         self.log_keyring_without(Some(slot), now)?;
         slots::remove(&*self.core.store, slot)
     }
@@ -383,7 +323,7 @@ impl Vault {
 
     fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<(), VaultError> {
         let history = self.history()?;
-        let generation = history.keyring.as_ref().map_or(0, |state| state.generation) + 1;
+        let generation = history.keyring.as_ref().map_or(0, |state| state.generation).saturating_add(1);
         let slots = slots::state(&self.core, removed)?;
         let (epoch, _) = self.core.keys.keyring().current()?;
         let state = crate::format::log::KeyringState { generation, config: self.config_hash, slots, epoch };
@@ -392,13 +332,23 @@ impl Vault {
     }
 }
 
+/// Whether nothing is there but what an initialisation that was cut off leaves behind. Objects of a vault whose config is
+/// lost are no such remainder: another vault among them would make them harder to save.
 fn refuse_occupied(store: &dyn Store) -> Result<(), VaultError> {
-    for name in [layout::CONFIG, layout::CONFIG_COPY] {
-        match store.size(&ObjectPath::new(name)?) {
-            Ok(_) => return Err(VaultError::Exists { place: store.describe() }),
-            Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
+    let place = || store.describe();
+    let mut refused = None;
+    store.list("", &mut |meta| {
+        refused = match Place::of(&meta.path) {
+            Place::Config => Some(VaultError::Exists { place: place() }),
+            Place::Slot(_) => return ControlFlow::Continue(()),
+            Place::Other if meta.path.as_str() == layout::GITIGNORE => return ControlFlow::Continue(()),
+            _ => refused.take().or_else(|| Some(VaultError::NotEmpty { place: place() })),
+        };
+        if matches!(refused, Some(VaultError::Exists { .. })) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
-    }
-    Ok(())
+    })?;
+    refused.map_or(Ok(()), Err)
 }

@@ -14,6 +14,7 @@ use crate::codec::Decoder;
 use crate::crypto::seal::RecordOpener;
 use crate::format::envelope::ObjectKind;
 use crate::ids::{ChunkId, ObjectName};
+use crate::store::StoreError;
 
 const OPENERS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Plaintexts of bases kept by one reader: 2 MiB.
@@ -26,6 +27,7 @@ pub struct ChunkPlan {
     pub class: Class,
     /// Its id.
     pub id: ChunkId,
+    below: u8,
     forms: Vec<Form>,
 }
 
@@ -49,6 +51,27 @@ impl ChunkPlan {
         if self.forms.is_empty() { None } else { Some(self) }
     }
 
+    /// Whether some form is usable, base and all, as far as `usable` can tell of each stored record; else what it says
+    /// of the last.
+    ///
+    /// # Errors
+    /// What `usable` says.
+    pub fn judge(
+        &self,
+        usable: &mut dyn FnMut(&Self, &Location) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut last = format!("chunk {} has no stored form", self.id);
+        for form in &self.forms {
+            let base = form.base.as_ref().map_or(Ok(()), |base| base.judge(usable));
+            let verdict = base.map_err(|why| format!("its base is lost: {why}"));
+            match verdict.and_then(|()| usable(self, &form.location)) {
+                Ok(()) => return Ok(()),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
     /// Bytes of the plaintext, as the index has it.
     #[must_use]
     pub fn plain_len(&self) -> Option<u32> {
@@ -61,36 +84,53 @@ impl ChunkPlan {
 /// # Errors
 /// No index names it.
 pub fn plan(index: &ChunkIndex, class: Class, id: ChunkId) -> Result<ChunkPlan, VaultError> {
-    plan_below(index, class, id, u8::MAX)?.ok_or(VaultError::MissingChunk(id))
+    plan_within(index, class, id, u8::MAX)
 }
 
-/// A plan from forms that are shallower than `depth`; a base's form must be, so that no cycle can be followed.
-fn plan_below(
+/// Plans how to read a chunk from forms of at most `depth`: what a delta of the next depth may be made against.
+///
+/// # Errors
+/// No index names such a form.
+pub fn plan_within(
     index: &ChunkIndex,
     class: Class,
     id: ChunkId,
     depth: u8,
+) -> Result<ChunkPlan, VaultError> {
+    let mut budget = MAX_FORMS;
+    plan_below(index, class, id, depth.saturating_add(1), &mut budget)?.ok_or(VaultError::MissingChunk(id))
+}
+
+/// Forms of a chunk and of all its bases that a plan may hold together: without a bound, a few records that name each
+/// other could make plans of any size.
+const MAX_FORMS: usize = 64;
+
+/// A plan from forms that are shallower than `below`; a base's form must be, so that no cycle can be followed.
+fn plan_below(
+    index: &ChunkIndex,
+    class: Class,
+    id: ChunkId,
+    below: u8,
+    budget: &mut usize,
 ) -> Result<Option<ChunkPlan>, VaultError> {
     let mut forms = Vec::new();
-    for location in index.forms(class, id)?.into_iter().take(MAX_FORMS) {
+    for location in index.forms(class, id)? {
         let own = location.record.encoding.depth();
-        if own >= depth {
-            continue;
+        if own >= below || *budget == 0 {
+            break;
         }
+        *budget -= 1;
         match location.record.encoding.base() {
             None => forms.push(Form { location, base: None }),
             Some(base) => {
-                if let Some(plan) = plan_below(index, class, base, own)? {
+                if let Some(plan) = plan_below(index, class, base, own, budget)? {
                     forms.push(Form { location, base: Some(Box::new(plan)) });
                 }
             }
         }
     }
-    Ok(if forms.is_empty() { None } else { Some(ChunkPlan { class, id, forms }) })
+    Ok(if forms.is_empty() { None } else { Some(ChunkPlan { class, id, below, forms }) })
 }
-
-/// Forms of a chunk that are worth trying; more would let a hostile index make plans of any size.
-const MAX_FORMS: usize = 3;
 
 /// Openers of packs, shared by all readers of a vault.
 #[derive(Debug)]
@@ -122,18 +162,28 @@ fn pack_path(location: &Location) -> String {
 }
 
 /// Carries out plans. One per thread: it holds a decompressor and recent bases.
-#[derive(Debug)]
 pub struct ChunkReader {
     core: Arc<Core>,
     openers: Arc<Openers>,
     decoder: Decoder,
-    bases: LruCache<(Class, ChunkId), Arc<Vec<u8>>>,
+    bases: LruCache<(Class, ChunkId, u8), Arc<Vec<u8>>>,
     sealed: Vec<u8>,
+}
+
+/// Without its buffers: they hold plaintext.
+impl std::fmt::Debug for ChunkReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChunkReader")
+    }
 }
 
 impl ChunkReader {
     pub(crate) fn new(core: Arc<Core>, openers: Arc<Openers>) -> Self {
         Self { core, openers, decoder: Decoder::new(), bases: LruCache::new(BASES), sealed: Vec::new() }
+    }
+
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
     }
 
     /// Reads a chunk into `output` and proves it by its id. Forms that fail are passed over for the next.
@@ -161,11 +211,18 @@ impl ChunkReader {
         let opener = self.openers.get(&self.core, location)?;
         self.sealed.resize(record.stored_len as usize, 0);
         let path = layout::object_path(ObjectKind::PagePack, location.pack)?;
-        self.core.store.read_range(&path, location.offset, &mut self.sealed)?;
         let unreadable = |why: String| VaultError::UnreadableChunk {
             chunk: record.id,
             why: format!("record {} of {path}: {why}", location.number),
         };
+        self.core.store.read_range(&path, location.offset, &mut self.sealed).map_err(
+            |error| match error {
+                // An index promised the pack: that it is gone or cut short is damage.
+                StoreError::NotFound { .. } => unreadable("the pack is gone".to_owned()),
+                StoreError::ShortRead { .. } => unreadable("the pack ends before it does".to_owned()),
+                error => error.into(),
+            },
+        )?;
         opener
             .open(record, location.number, &mut self.sealed)
             .map_err(|error| unreadable(error.to_string()))?;
@@ -185,7 +242,7 @@ impl ChunkReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_shared(&mut self, plan: &ChunkPlan) -> Result<Arc<Vec<u8>>, VaultError> {
-        let key = (plan.class, plan.id);
+        let key = (plan.class, plan.id, plan.below);
         if let Some(plain) = self.bases.get(&key) {
             return Ok(Arc::clone(plain));
         }

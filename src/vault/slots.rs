@@ -8,10 +8,10 @@ use super::error::VaultError;
 use super::layout::{self, Place};
 use crate::crypto::CryptoError;
 use crate::crypto::unlock::SlotNote;
-use crate::format::keyslot::KeySlot;
+use crate::format::keyslot::{Argon2Params, KeySlot};
 use crate::format::limits;
 use crate::ids::{ObjectName, SlotId, VaultId};
-use crate::store::{ObjectMeta, Put, Store};
+use crate::store::{ObjectMeta, ObjectPath, Put, Store};
 
 /// A readable key slot.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct SlotSource {
     pub slot: KeySlot,
     /// Hash of its object.
     pub hash: ObjectName,
+    /// Where it was read.
+    pub path: ObjectPath,
 }
 
 /// A key slot with its note.
@@ -29,50 +31,74 @@ pub struct Slot {
     pub slot: KeySlot,
     /// Label and time of creation.
     pub note: SlotNote,
+    /// Hash of its object.
+    pub hash: ObjectName,
+    /// Whether somebody who had the vault's key made it.
+    pub genuine: bool,
 }
 
-/// Reads all slots of `vault`; of each the first copy that is whole. What is not, becomes a warning.
-pub(super) fn read_all(
-    store: &dyn Store,
-    vault: VaultId,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<SlotSource>, VaultError> {
-    let mut paths: BTreeMap<SlotId, Vec<_>> = BTreeMap::new();
+/// What is found of the key slots.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// The cheapest to try first.
+    pub(super) readable: Vec<SlotSource>,
+    /// Why slots of which no copy can be read cannot.
+    pub(super) unreadable: Vec<VaultError>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads all slots of `vaults`, the cheapest to try first. Of each slot both copies, where they are whole and differ:
+/// which is genuine, only the key can tell. What is not whole, becomes a warning.
+pub(super) fn read_all(store: &dyn Store, vaults: &[VaultId]) -> Result<Slots, VaultError> {
+    let mut paths: BTreeMap<SlotId, Vec<ObjectPath>> = BTreeMap::new();
     store.list(layout::KEYS, &mut |meta: ObjectMeta| {
         if let Place::Slot(id) = Place::of(&meta.path) {
             paths.entry(id).or_default().push(meta.path);
         }
         ControlFlow::Continue(())
     })?;
-    let mut slots = Vec::new();
+    let mut slots = Slots::default();
     for (id, mut copies) in paths {
         copies.sort_by_key(|path| path.as_str().len());
+        let known = slots.readable.len();
+        let mut failure = None;
         for path in copies {
-            match read(store, &path, id, vault) {
-                Ok(source) => {
-                    slots.push(source);
-                    break;
+            match read(store, &path, id) {
+                Ok(source) if !vaults.contains(&source.slot.vault) => {
+                    slots.warnings.push(format!("{path} is a key slot of another vault and is not used"));
                 }
-                Err(error) => warnings.push(error.to_string()),
+                Ok(source) => {
+                    if slots.readable[known..].iter().all(|other| other.hash != source.hash) {
+                        slots.readable.push(source);
+                    }
+                }
+                Err(error) => {
+                    slots.warnings.push(error.to_string());
+                    // A store that failed may give the slot next time; that is the reason to report.
+                    if failure.is_none() || matches!(error, VaultError::Store(_)) {
+                        failure = Some(error);
+                    }
+                }
             }
         }
+        match slots.readable.len() - known {
+            0 => slots.unreadable.extend(failure),
+            1 => {}
+            _ => slots.warnings.push(format!("the two copies of key slot {id} differ")),
+        }
     }
+    slots.readable.sort_by_key(|source| source.slot.argon2.map_or(0, Argon2Params::work));
     Ok(slots)
 }
 
-fn read(
-    store: &dyn Store,
-    path: &crate::store::ObjectPath,
-    id: SlotId,
-    vault: VaultId,
-) -> Result<SlotSource, VaultError> {
+fn read(store: &dyn Store, path: &ObjectPath, id: SlotId) -> Result<SlotSource, VaultError> {
     let bytes = store.get(path, limits::CONTROL_OBJECT)?;
     let slot = KeySlot::decode(&bytes).map_err(|error| VaultError::of_object(path, error.into()))?;
-    if slot.id != id || slot.vault != vault {
-        let why = "it belongs to another slot or another vault".to_owned();
+    if slot.id != id {
+        let why = "it belongs to another slot".to_owned();
         return Err(VaultError::Damaged { object: path.to_string(), why });
     }
-    Ok(SlotSource { slot, hash: ObjectName::of(&bytes) })
+    Ok(SlotSource { slot, hash: ObjectName::of(&bytes), path: path.clone() })
 }
 
 /// Writes a slot and its copy.
@@ -93,24 +119,28 @@ pub(super) fn remove(store: &dyn Store, slot: SlotId) -> Result<(), VaultError> 
     Ok(())
 }
 
-/// All slots with their notes. A note that does not open is shown as empty.
+/// All slots, one copy of each: that whose note opens, if one does. A note that does not open is shown as empty.
 pub(super) fn list(core: &Core) -> Result<Vec<Slot>, VaultError> {
-    let sources = read_all(&*core.store, core.keys.vault(), &mut Vec::new())?;
-    Ok(sources
-        .into_iter()
-        .map(|source| {
-            let note = SlotNote::open(&source.slot, core.keys.keyring()).unwrap_or_default();
-            Slot { slot: source.slot, note }
-        })
-        .collect())
+    let found = read_all(&*core.store, &[core.keys.vault()])?;
+    // A slot that could not be read just now is not one that is gone.
+    if let Some(error) = found.unreadable.into_iter().find(|error| matches!(error, VaultError::Store(_))) {
+        return Err(error);
+    }
+    let mut slots: BTreeMap<SlotId, Slot> = BTreeMap::new();
+    for source in found.readable {
+        let note = SlotNote::open(&source.slot, core.keys.keyring());
+        let genuine = source.slot.note.is_some() && note.is_ok();
+        let (id, hash) = (source.slot.id, source.hash);
+        let slot = Slot { slot: source.slot, note: note.unwrap_or_default(), hash, genuine };
+        if genuine || !slots.contains_key(&id) {
+            slots.insert(id, slot);
+        }
+    }
+    Ok(slots.into_values().collect())
 }
 
-/// Ids and hashes of the slots that are alive, for the log.
+/// Ids and hashes of the slots that are alive, for the log. What somebody without the key put there is not.
 pub(super) fn state(core: &Core, removed: Option<SlotId>) -> Result<Vec<(SlotId, ObjectName)>, VaultError> {
-    let sources = read_all(&*core.store, core.keys.vault(), &mut Vec::new())?;
-    Ok(sources
-        .into_iter()
-        .filter(|source| Some(source.slot.id) != removed)
-        .map(|source| (source.slot.id, source.hash))
-        .collect())
+    let alive = list(core)?.into_iter().filter(|slot| slot.genuine && Some(slot.slot.id) != removed);
+    Ok(alive.map(|slot| (slot.slot.id, slot.hash)).collect())
 }

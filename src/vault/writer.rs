@@ -31,7 +31,6 @@ const WAITING: usize = 64;
 const PACKS_PER_INDEX: usize = 64;
 
 /// A chunk, encoded and ready to be sealed.
-#[derive(Debug)]
 pub struct EncodedChunk {
     /// Its id.
     pub id: ChunkId,
@@ -43,6 +42,13 @@ pub struct EncodedChunk {
     pub plain_len: u32,
     /// The encoded bytes.
     pub bytes: Vec<u8>,
+}
+
+/// Without the bytes: they may be the plaintext.
+impl std::fmt::Debug for EncodedChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EncodedChunk({}, {:?}, {} bytes)", self.id, self.class, self.bytes.len())
+    }
 }
 
 /// What a run has added so far.
@@ -89,6 +95,8 @@ pub struct RunWriter {
     storer: Option<JoinHandle<Result<(), VaultError>>>,
     /// Ids of this run that no index object names yet.
     pending: HashSet<(Class, ChunkId)>,
+    /// Durable packs that no index object names yet.
+    unindexed: Vec<PackEntry>,
     written: Written,
 }
 
@@ -111,6 +119,7 @@ impl RunWriter {
             sealer: Some(sealer),
             storer: Some(storer),
             pending: HashSet::new(),
+            unindexed: Vec::new(),
             written: Written::default(),
         }
     }
@@ -143,21 +152,24 @@ impl RunWriter {
     /// Makes all that was handed over durable: packs, then an index object for them, which `index` learns.
     ///
     /// # Errors
-    /// Whatever made sealing or storing fail.
+    /// Whatever made sealing or storing fail. Where only the index object could not be written, the next flush tries
+    /// again: nothing may be published on packs that no index names.
     pub fn flush(&mut self, index: &mut ChunkIndex) -> Result<(), VaultError> {
         let (reply, packs) = bounded(1);
         let sent = self.orders.as_ref().is_some_and(|orders| orders.send(Order::Flush(reply)).is_ok());
         let Some(packs) = sent.then(|| packs.recv().ok()).flatten() else { return Err(self.failure()) };
-        self.pending.clear();
-        if packs.is_empty() {
-            return Ok(());
-        }
         for pack in &packs {
             self.count(pack.object_len);
         }
-        let content = Index { packs, replaces: Vec::new() };
-        let name = self.write(ObjectKind::Index, &content.encode()?)?;
-        index.add(name, &content)
+        self.unindexed.extend(packs);
+        if !self.unindexed.is_empty() {
+            let content = Index { packs: self.unindexed.clone(), replaces: Vec::new() };
+            let name = self.write(ObjectKind::Index, &content.encode()?)?;
+            index.add(name, &content)?;
+            self.unindexed.clear();
+        }
+        self.pending.clear();
+        Ok(())
     }
 
     /// Publishes manifests, encoded: flushes, then writes the object that makes them visible.
@@ -286,4 +298,63 @@ fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>) -> Result<(), VaultErr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::secret::Secret32;
+    use crate::crypto::unlock::Unlocker;
+    use crate::format::keyslot::Argon2Params;
+    use crate::store::{Fault, FaultStore, MemoryStore, OperationKind};
+    use crate::vault::{LocalFolders, Vault};
+
+    fn vault() -> (Vault, Arc<FaultStore<MemoryStore>>) {
+        let store = Arc::new(FaultStore::new(MemoryStore::new()));
+        let key = Unlocker::KeyFile(Secret32::new([1; 32]));
+        let (argon2, now) = (Argon2Params::recommended(1), jiff::Timestamp::UNIX_EPOCH);
+        let folders = LocalFolders::default();
+        let vault = Vault::create(Box::new(Arc::clone(&store)), &key, argon2, None, now, &folders).unwrap();
+        (vault, store)
+    }
+
+    fn hand_over(vault: &Vault, writer: &mut RunWriter, plain: &[u8]) -> ChunkId {
+        let id = vault.chunk_id(Class::Page, plain).unwrap();
+        assert!(writer.claim(Class::Page, id));
+        let plain_len = u32::try_from(plain.len()).unwrap();
+        let (class, encoding, bytes) = (Class::Page, Encoding::Plain, plain.to_vec());
+        writer.sink().unwrap().push(EncodedChunk { id, class, encoding, plain_len, bytes }).unwrap();
+        id
+    }
+
+    #[test]
+    fn what_an_index_could_not_name_is_named_by_the_next() {
+        let (vault, store) = vault();
+        let mut writer = vault.begin_run();
+        let first = hand_over(&vault, &mut writer, b"first");
+        store.reset();
+        store.fail_at(1, Fault::Before);
+        assert!(writer.flush(&mut vault.index()).is_err());
+        let puts: Vec<_> = store.log().into_iter().filter(|o| o.kind == OperationKind::Put).collect();
+        assert!(puts[0].path.starts_with("packs/") && puts[1].path.starts_with("index/"), "{puts:?}");
+        assert!(writer.has(Class::Page, first), "the run has forgotten a chunk that no index names");
+        let second = hand_over(&vault, &mut writer, b"second");
+        writer.publish(&mut vault.index(), &[]).unwrap();
+        for id in [first, second] {
+            assert!(vault.index().find(Class::Page, id).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_store_that_fails_ends_the_run_with_its_own_words() {
+        let (vault, store) = vault();
+        let mut writer = vault.begin_run();
+        hand_over(&vault, &mut writer, b"first");
+        store.reset();
+        store.crash_at(0, Fault::Before);
+        let error = writer.flush(&mut vault.index()).unwrap_err();
+        assert!(matches!(error, VaultError::Store(_)), "{error}");
+        assert!(writer.sink().is_err());
+        assert!(writer.publish(&mut vault.index(), &[]).is_err());
+    }
 }

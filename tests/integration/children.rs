@@ -2,7 +2,6 @@
 //! None outlives its test, whatever becomes of it: a [`Process`] is killed and reaped when it is dropped, and ends by
 //! itself when its standard input closes.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -134,10 +133,10 @@ pub fn bound_by_permissions(test: &str) -> bool {
     false
 }
 
-/// Sets environment variables whose values may be any bytes.
-pub fn with_paths<'c>(command: &'c mut Command, paths: &[(&str, &Path)]) -> &'c mut Command {
-    for (name, path) in paths {
-        command.env(name, AsRef::<OsStr>::as_ref(path));
-    }
+/// The command line with nothing of this machine's settings, its vault and key in `home`.
+pub fn pagevault(home: &Path) -> Command {
+    let program = std::env::var_os("PAGEVAULT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_pagevault").into());
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).args(["--quiet", "--no-progress"]);
     command
 }

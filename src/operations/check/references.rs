@@ -7,8 +7,8 @@ use crate::chunk::{Class, chunk_count};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ChunkId, SnapshotId};
 use crate::monitor::Monitor;
-use crate::vault::index::ChunkIndex;
-use crate::vault::reader::{ChunkReader, plan};
+use crate::vault::index::{ChunkIndex, Location};
+use crate::vault::reader::{ChunkPlan, ChunkReader, plan};
 use crate::vault::{Catalog, Vault, VaultError};
 
 /// Walks the trees of all snapshots; each node once.
@@ -54,10 +54,15 @@ pub(super) fn check_references(
 /// Messages about one subtree: bounded, for a missing pack harms thousands of chunks in the same way.
 const MESSAGES: usize = 8;
 
+/// Verdicts on single pages that are remembered, so that a page of many nodes is looked up once. Bounded: the nodes'
+/// verdicts alone make each node be walked once.
+const PAGES: usize = 1 << 20;
+
 struct Walk<'b> {
     reader: ChunkReader,
     bad: &'b mut Bad,
-    verdicts: HashMap<(u8, ChunkId), Vec<String>>,
+    /// By level, id and number of chunks below.
+    verdicts: HashMap<(u8, ChunkId, u64), Vec<String>>,
     good_pages: HashSet<ChunkId>,
     bad_pages: HashMap<ChunkId, String>,
     chunks: u64,
@@ -71,7 +76,7 @@ impl Walk<'_> {
         id: ChunkId,
         chunks: u64,
     ) -> Result<Vec<String>, VaultError> {
-        if let Some(verdict) = self.verdicts.get(&(level, id)) {
+        if let Some(verdict) = self.verdicts.get(&(level, id, chunks)) {
             return Ok(verdict.clone());
         }
         self.chunks += 1;
@@ -98,7 +103,7 @@ impl Walk<'_> {
             }
         }
         let verdict: Vec<String> = messages.into_iter().collect();
-        self.verdicts.insert((level, id), verdict.clone());
+        self.verdicts.insert((level, id, chunks), verdict.clone());
         Ok(verdict)
     }
 
@@ -110,7 +115,11 @@ impl Walk<'_> {
             return Ok(vec![message.clone()]);
         }
         self.chunks += 1;
-        match self.trouble(index, Class::Page, id, u8::MAX)? {
+        if self.good_pages.len() + self.bad_pages.len() >= PAGES {
+            self.good_pages.clear();
+            self.bad_pages.clear();
+        }
+        match self.trouble(index, id)? {
             None => {
                 self.good_pages.insert(id);
                 Ok(Vec::new())
@@ -122,42 +131,25 @@ impl Walk<'_> {
         }
     }
 
-    /// Why no stored form of a chunk is usable, as far as is known without reading it.
-    fn trouble(
-        &mut self,
-        index: &ChunkIndex,
-        class: Class,
-        id: ChunkId,
-        depth: u8,
-    ) -> Result<Option<String>, VaultError> {
-        let mut trouble = Some(VaultError::MissingChunk(id).to_string());
-        for location in index.forms(class, id)? {
-            let own = location.record.encoding.depth();
-            if own >= depth {
-                continue;
-            }
-            let base = match location.record.encoding.base() {
-                Some(base) => self.trouble(index, class, base, own)?,
-                None => None,
-            };
-            match (self.bad.why(&location), base) {
-                (None, None) => return Ok(None),
-                (Some(why), _) if self.bad.packs.contains_key(&location.pack) => {
-                    let why = why.to_owned();
-                    // A damaged pack may still hold this record whole.
-                    let whole = plan(index, class, id).is_ok_and(|plan| {
-                        plan.only(location.pack, location.number)
-                            .is_some_and(|form| self.reader.read(&form, &mut Vec::new()).is_ok())
-                    });
-                    if whole {
-                        return Ok(None);
-                    }
-                    trouble = Some(why);
-                }
-                (Some(why), _) => trouble = Some(why.to_owned()),
-                (None, Some(base)) => trouble = Some(format!("its base is lost: {base}")),
-            }
-        }
-        Ok(trouble)
+    /// Why a page cannot be read, as far as is known without reading it: judged by just the forms that a restore tries.
+    fn trouble(&mut self, index: &ChunkIndex, id: ChunkId) -> Result<Option<String>, VaultError> {
+        let plan = match plan(index, Class::Page, id) {
+            Ok(plan) => plan,
+            Err(error @ VaultError::MissingChunk(_)) => return Ok(Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        let (bad, reader) = (&*self.bad, &mut self.reader);
+        let verdict = plan.judge(&mut |plan, location| match bad.why(location) {
+            None => Ok(()),
+            // A damaged pack may still hold this record whole.
+            Some(_) if bad.packs.contains_key(&location.pack) && reads(reader, plan, location) => Ok(()),
+            Some(why) => Err(why.to_owned()),
+        });
+        Ok(verdict.err())
     }
+}
+
+fn reads(reader: &mut ChunkReader, plan: &ChunkPlan, location: &Location) -> bool {
+    let form = plan.clone().only(location.pack, location.number);
+    form.is_some_and(|form| reader.read(&form, &mut Vec::new()).is_ok())
 }

@@ -143,13 +143,18 @@ pub fn snapshot(
         return Err(Error::new(ErrorKind::Usage, "the path of a database is empty")
             .with_hint("an unset variable in a script looks like this; nothing was stored"));
     }
-    for skipped in vault.load_index()? {
-        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
-    }
     let history = vault.history()?;
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
         monitor.warn(&format!("snapshots object {name} is not used: {error}"));
+    }
+    for skipped in vault.load_index()? {
+        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
+    }
+    for pack in vault.look_for_packs()? {
+        monitor.warn(&format!(
+            "pack {pack} is gone or cut short: what it held is stored anew where it is found"
+        ));
     }
     let mut run = Run {
         vault,

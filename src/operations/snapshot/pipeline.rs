@@ -24,8 +24,8 @@ use crate::monitor::Monitor;
 use crate::page_source::PageSource;
 use crate::tree::{Node, TreeBuilder, height};
 use crate::vault::image::TreeReader;
-use crate::vault::index::ChunkIndex;
-use crate::vault::reader::{ChunkPlan, ChunkReader, plan};
+use crate::vault::index::{ChunkIndex, Location};
+use crate::vault::reader::{ChunkPlan, ChunkReader, plan, plan_within};
 use crate::vault::writer::{ChunkSink, EncodedChunk, RunWriter};
 use crate::vault::{Snapshot, Vault, VaultError};
 
@@ -112,8 +112,9 @@ struct BasePlans {
 }
 
 impl BasePlans {
-    /// From the version that is replaced: itself and what it is a delta against, as far as they are of the right depth.
-    fn of(index: &ChunkIndex, class: Class, old: ChunkId) -> Option<Self> {
+    /// For chunk `id`, from the version that it replaces: that itself and what it is a delta against, as far as they are of
+    /// the right depth, not lost, and not the chunk itself, which is stored again where its pack is lost.
+    fn of(index: &ChunkIndex, class: Class, id: ChunkId, old: ChunkId) -> Option<Self> {
         let plan_of = |id| {
             let plan = plan(index, class, id).ok()?;
             let encoding = plan.location()?.record.encoding;
@@ -122,10 +123,19 @@ impl BasePlans {
         let (mut plan, mut encoding) = plan_of(old)?;
         let mut middle = None;
         while let Some(base) = encoding.base() {
-            middle = (encoding.depth() == 1).then_some(plan);
+            middle = (encoding.depth() == 1).then_some(plan.id);
             (plan, encoding) = plan_of(base)?;
         }
-        Some(Self { full: plan, middle })
+        // Read from forms of just these depths: a delta is of the depth after that of its base, and whoever reads it
+        // uses no deeper form of the base.
+        let usable = |base: ChunkId, depth| {
+            let plan = plan_within(index, class, base, depth).ok().filter(|_| base != id)?;
+            let there = |_: &ChunkPlan, location: &Location| {
+                if index.is_lost(location.pack) { Err(String::new()) } else { Ok(()) }
+            };
+            plan.judge(&mut { there }).is_ok().then_some(plan)
+        };
+        Some(Self { full: usable(plan.id, 0)?, middle: middle.and_then(|id| usable(id, 1)) })
     }
 
     /// Reads them; what cannot be read is left out, and the chunk stored accordingly larger.
@@ -235,7 +245,7 @@ impl<'v> ImageWriter<'v> {
             if monitor.interrupted() {
                 return Err(Error::new(
                     ErrorKind::Interrupted,
-                    "interrupted; nothing of this database was stored",
+                    "interrupted; no snapshot of this database was made",
                 ));
             }
             still_allowed(source)?;
@@ -284,7 +294,7 @@ impl<'v> ImageWriter<'v> {
         }
         writer.claim(Class::Page, id);
         let old = old.filter(|old| *old != id);
-        Ok(Some(old.and_then(|old| BasePlans::of(&index, Class::Page, old))))
+        Ok(Some(old.and_then(|old| BasePlans::of(&index, Class::Page, id, old))))
     }
 
     /// Reads a sample of the chunks that are found elsewhere in the vault, so that a damaged or forged one is
@@ -313,7 +323,7 @@ impl<'v> ImageWriter<'v> {
         }
         writer.claim(class, id);
         let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, node.level, node.position));
-        let plans = old.and_then(|old| BasePlans::of(&index, class, old));
+        let plans = old.and_then(|old| BasePlans::of(&index, class, id, old));
         drop(index);
         let bases = match (&plans, &mut self.parent) {
             (Some(plans), Some(parent)) => plans.read(&mut parent.reader),

@@ -124,13 +124,9 @@ pub(crate) fn with_right_checksum(mut changed: Vec<u8>, original: &[u8]) -> Vec<
     let Some(checksum) = parts.trailer.checksum else { return changed };
     let end = parts.before_trailer.len();
     let at = original[end..].windows(32).position(|window| window == checksum).unwrap() + end;
-    let right = *blake3_of(&changed[..end]);
+    let right = ObjectName::of(&changed[..end]).0;
     changed[at..at + 32].copy_from_slice(&right);
     changed
-}
-
-fn blake3_of(bytes: &[u8]) -> Box<[u8; 32]> {
-    Box::new(ObjectName::of(bytes).0)
 }
 
 /// Where an object with these bytes would be, were it what it claims to be.

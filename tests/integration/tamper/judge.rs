@@ -69,6 +69,7 @@ fn class(what: &str, error: &Error) -> Outcome {
             .any(|place| text.contains(place));
     match error.kind() {
         ErrorKind::Unlock => Outcome::Locked,
+        ErrorKind::NotFound if text.ends_with("is not a vault") => Outcome::Damage,
         ErrorKind::Damage | ErrorKind::NotFound
             if names_an_object || text == "the vault has no snapshots" =>
         {
@@ -182,7 +183,9 @@ pub(crate) fn named(report: &CheckReport) -> BTreeSet<String> {
 }
 
 pub(crate) fn restored(vault: &Vault, id: &str, folder: &Path) -> Result<Vec<u8>, Error> {
-    let target = folder.join(format!("restored-{id}"));
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let target = folder.join(format!("restored-{number}"));
     let request = RestoreRequest {
         snapshot: id.parse().unwrap(),
         target: target.clone(),

@@ -97,6 +97,7 @@ fn the_fixture_is_as_the_tests_believe() {
     assert_eq!([verdict.check, verdict.check_data, verdict.snapshot], [Outcome::Fine; 3], "{verdict:?}");
 }
 
+/// A third of the cases, each time another third of a field's bytes; all with `PAGEVAULT_THOROUGH=1`.
 #[test]
 fn every_field_of_every_object_of_a_small_vault() {
     let fixture = small();
@@ -107,6 +108,9 @@ fn every_field_of_every_object_of_a_small_vault() {
             cases.push(fixture.with_bytes(&path, change));
         }
         cases.push(fixture.without(&path));
+    }
+    if std::env::var_os("PAGEVAULT_THOROUGH").is_none() {
+        cases = cases.into_iter().step_by(3).collect();
     }
     judge_all(fixture, &cases, must_be_reported);
 }
