@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod crash;
+mod recover;
 mod round_trip;
 mod secrecy;
 mod support;
 mod tamper;
+mod vectors;
