@@ -146,7 +146,11 @@ impl TextForm {
                 part.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_lowercase()),
             );
         }
-        if line.is_empty() || !line.contains('1') {
+        let forms = [Self::KeyFile, Self::RecoveryKey];
+        let looks_like_a_key = forms
+            .iter()
+            .any(|form| line.strip_prefix(form.prefix()).is_some_and(|rest| rest.starts_with('1')));
+        if !looks_like_a_key {
             return Err(KeyTextError::Missing(prefix));
         }
         let parsed = CheckedHrpstring::new::<Bech32m>(&line).map_err(|_| KeyTextError::Checksum)?;
@@ -202,7 +206,9 @@ mod tests {
             TextForm::KeyFile.read(&text).unwrap_err(),
             KeyTextError::OtherSort("pvkey", "pvrecovery".to_owned())
         );
-        assert_eq!(TextForm::KeyFile.read("hello").unwrap_err(), KeyTextError::Missing("pvkey"));
+        for text in ["", "hello", "print(1)", "pvkeys", "# pvkey1qqqq"] {
+            assert_eq!(TextForm::KeyFile.read(text).unwrap_err(), KeyTextError::Missing("pvkey"), "{text}");
+        }
     }
 
     #[test]

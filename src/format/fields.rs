@@ -2,19 +2,33 @@
 //! bincode, so that the crate can be replaced by anything that writes the same bytes.
 
 use bincode::config;
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
 use super::{FormatError, limits};
 
-const CONFIG: config::Configuration<config::LittleEndian, config::Varint, config::Limit<{ 64 << 20 }>> =
-    config::standard().with_limit::<{ 64 << 20 }>();
+const CONFIG: config::Configuration = config::standard();
+
+/// Bytes in memory per encoded byte, at most: an empty string takes 24 and is encoded as one.
+const MEMORY_PER_BYTE: usize = 32;
 
 fn encode_value<T: Encode>(what: &'static str, value: &T) -> Result<Vec<u8>, FormatError> {
     bincode::encode_to_vec(value, CONFIG).map_err(|_| FormatError::Invalid(what))
 }
 
 fn decode_prefix<T: Decode<()>>(what: &'static str, bytes: &[u8]) -> Result<(T, usize), FormatError> {
-    bincode::decode_from_slice(bytes, CONFIG).map_err(|_| FormatError::Invalid(what))
+    decode_bounded(bytes).map_err(|_| FormatError::Invalid(what))
+}
+
+/// Decodes without taking more memory than `bytes` can justify, whatever counts they announce. A limit is part of
+/// bincode's types, hence one for each order of magnitude.
+fn decode_bounded<T: Decode<()>>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+    match bytes.len().saturating_mul(MEMORY_PER_BYTE) {
+        0..0x1_0000 => bincode::decode_from_slice(bytes, CONFIG.with_limit::<0x1_0000>()),
+        0x1_0000..0x10_0000 => bincode::decode_from_slice(bytes, CONFIG.with_limit::<0x10_0000>()),
+        0x10_0000..0x100_0000 => bincode::decode_from_slice(bytes, CONFIG.with_limit::<0x100_0000>()),
+        _ => bincode::decode_from_slice(bytes, CONFIG.with_limit::<0x800_0000>()),
+    }
 }
 
 /// Encodes varints without a count, for columns.
@@ -235,6 +249,18 @@ mod tests {
         for bytes in [&[2, 3, 0, 2, 0][..], &[2, 2, 0, 2, 0], &[1, 2, 0, 0], &[1, 2, 5, 0], &[1], &[]] {
             assert!(Fields::parse("test", bytes).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_count_that_the_input_cannot_hold_takes_no_memory() {
+        type Entry = ([u8; 32], u64, Vec<u8>, Vec<u8>);
+        let half_a_million = encode_value("test", &500_000u64).unwrap();
+        let limit = |error| matches!(error, DecodeError::LimitExceeded);
+        assert!(limit(decode_bounded::<Vec<Entry>>(&half_a_million).unwrap_err()));
+        assert!(limit(decode_bounded::<Vec<u8>>(&half_a_million).unwrap_err()));
+        let words = vec![String::new(); 50_000];
+        let bytes = encode_value("test", &words).unwrap();
+        assert_eq!(decode_bounded::<Vec<String>>(&bytes).unwrap(), (words, bytes.len()));
     }
 
     proptest! {

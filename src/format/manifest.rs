@@ -113,6 +113,68 @@ pub struct ChunkCounts {
     pub full: u64,
 }
 
+/// What the source looked like while it was held: proof, later, that nothing has changed (section 9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceWitness {
+    /// The write-ahead log ended with this frame.
+    Log {
+        /// Device and inode of the database file.
+        file: (u64, u64),
+        /// Salts of the log.
+        salts: (u32, u32),
+        /// Number of the frame.
+        last_frame: u32,
+        /// Cumulative checksum of the frame.
+        checksum: (u32, u32),
+    },
+    /// There was no log.
+    File {
+        /// Device and inode of the database file.
+        file: (u64, u64),
+        /// Bytes.
+        size: u64,
+        /// Nanoseconds since 1970.
+        modified_ns: i64,
+        /// Nanoseconds since 1970.
+        changed_ns: i64,
+        /// Whether the file had been left alone for long enough before it was held.
+        settled: bool,
+    },
+}
+
+impl SourceWitness {
+    fn encode(self) -> Result<Vec<u8>, FormatError> {
+        let mut writer = FieldWriter::new("witness");
+        match self {
+            Self::Log { file, salts, last_frame, checksum } => {
+                writer.put(1, &file)?.put(3, &(salts, last_frame, checksum))?;
+            }
+            Self::File { file, size, modified_ns, changed_ns, settled } => {
+                writer.put(1, &file)?.put(5, &(size, modified_ns, changed_ns, settled))?;
+            }
+        }
+        writer.finish()
+    }
+
+    /// `None` for a witness of a sort that is not known: it proves nothing.
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, FormatError> {
+        let mut fields = Fields::parse("witness", bytes)?;
+        let file = fields.take(1)?;
+        let log = fields.take::<((u32, u32), u32, (u32, u32))>(3)?;
+        let state = fields.take::<(u64, i64, i64, bool)>(5)?;
+        fields.finish()?;
+        Ok(match (file, log, state) {
+            (Some(file), Some((salts, last_frame, checksum)), None) => {
+                Some(Self::Log { file, salts, last_frame, checksum })
+            }
+            (Some(file), None, Some((size, modified_ns, changed_ns, settled))) => {
+                Some(Self::File { file, size, modified_ns, changed_ns, settled })
+            }
+            _ => None,
+        })
+    }
+}
+
 /// What a snapshot is. The fields are those of section 9, in its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -171,6 +233,8 @@ pub struct Details {
     pub timing_ms: Option<(u64, u64)>,
     /// Frames of the write-ahead log that were part of the image.
     pub wal_frames: Option<u64>,
+    /// What the source looked like while it was held.
+    pub witness: Option<SourceWitness>,
 }
 
 impl Manifest {
@@ -282,6 +346,9 @@ impl Details {
             .put_some(25, self.stored_bytes.as_ref())?
             .put_some(27, self.timing_ms.as_ref())?
             .put_some(29, self.wal_frames.as_ref())?;
+        if let Some(witness) = self.witness {
+            writer.put_raw(31, witness.encode()?);
+        }
         Ok(())
     }
 
@@ -316,6 +383,7 @@ impl Details {
             stored_bytes: fields.take(25)?,
             timing_ms: fields.take(27)?,
             wal_frames: fields.take(29)?,
+            witness: fields.take_raw(31).map_or(Ok(None), SourceWitness::decode)?,
         })
     }
 
@@ -379,6 +447,24 @@ mod tests {
                 schema_fingerprint,
                 journal_mode: Some(JournalMode::Wal),
                 chunks: Some(ChunkCounts { total: 9, ..ChunkCounts::default() }),
+                witness: timing_ms.map(|(one, other)| {
+                    if one % 2 == 0 {
+                        SourceWitness::Log {
+                            file: (one, other),
+                            salts: (1, 2),
+                            last_frame: 3,
+                            checksum: (4, 5),
+                        }
+                    } else {
+                        SourceWitness::File {
+                            file: (one, other),
+                            size: 1,
+                            modified_ns: -2,
+                            changed_ns: 3,
+                            settled: true,
+                        }
+                    }
+                }),
                 ..Details::default()
             });
         (any::<i64>(), 9u32..=16, any::<u32>(), proptest::option::of(any::<[u8; 32]>()), details).prop_map(

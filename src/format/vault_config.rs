@@ -51,7 +51,7 @@ impl VaultConfig {
         let parts = Parts::split(bytes, Some(ObjectKind::VaultConfig))?;
         let stored = parts.trailer.mac.ok_or(FormatError::Missing { what: "trailer", tag: 6 })?;
         if let Some(mac) = mac
-            && !crate::crypto::equal(&mac(parts.before_trailer), &stored)
+            && blake3::Hash::from(mac(parts.before_trailer)) != blake3::Hash::from(stored)
         {
             return Err(FormatError::Checksum("vault config with the vault's key"));
         }

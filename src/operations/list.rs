@@ -54,9 +54,9 @@ pub struct SnapshotInfo {
     /// How the source keeps its journal.
     pub journal_mode: Option<JournalMode>,
     /// `PRAGMA user_version`.
-    pub user_version: Option<u32>,
+    pub user_version: Option<i32>,
     /// `PRAGMA application_id`.
-    pub application_id: Option<u32>,
+    pub application_id: Option<i32>,
     /// Fingerprint of the schema.
     pub schema_fingerprint: Option<String>,
     /// Version of `SQLite` that read the image.
@@ -89,8 +89,8 @@ impl From<&Snapshot> for SnapshotInfo {
             tags: details.tags.iter().cloned().collect(),
             required_tables: details.required_tables.clone(),
             journal_mode: details.journal_mode,
-            user_version: details.user_version,
-            application_id: details.application_id,
+            user_version: details.user_version.map(u32::cast_signed),
+            application_id: details.application_id.map(u32::cast_signed),
             schema_fingerprint: details.schema_fingerprint.map(|print| crate::ids::to_hex(&print)),
             sqlite_version: details.sqlite_version.clone(),
             tool_version: details.tool_version.clone(),

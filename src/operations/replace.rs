@@ -17,8 +17,14 @@ pub(super) fn replace(new: &Path, target: &Path) -> Result<()> {
             .with_source(error)
     };
     let Some(sole) = SoleUse::prove(target, PATIENCE).map_err(|error| failed("lock", error))? else {
-        return Err(in_use(target));
+        return Err(in_use(target, &holders(target)));
     };
+    // In rollback mode an idle connection holds no lock. What it writes next would go to a file without a name.
+    let holders = holders(target);
+    if !holders.is_empty() {
+        sole.give_back();
+        return Err(in_use(target, &holders));
+    }
     let put = || -> Result<()> {
         for sidecar in super::restore::sidecars(target) {
             super::restore::remove_if_there(&sidecar)?;
@@ -38,8 +44,7 @@ pub(super) fn replace(new: &Path, target: &Path) -> Result<()> {
     }
 }
 
-fn in_use(target: &Path) -> Error {
-    let holders = holders(target);
+fn in_use(target: &Path, holders: &[String]) -> Error {
     let by = if holders.is_empty() { "another process".to_owned() } else { holders.join(", ") };
     Error::new(ErrorKind::Refused, format!("{} is in use by {by}", target.display()))
         .with_hint("stop what uses it and try again, or restore to another path")

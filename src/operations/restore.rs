@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,6 +21,9 @@ use crate::monitor::Monitor;
 use crate::sqlite::{CheckLevel, FileImage, ForeignKeyProblem, Integrity, verify_image};
 use crate::vault::{Snapshot, Vault};
 
+/// Bytes of a file's name under Linux and most file systems.
+const MAX_NAME_LEN: usize = 255;
+
 /// What is to be restored, and where to.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
@@ -31,6 +35,13 @@ pub struct RestoreRequest {
     pub overwrite: bool,
     /// How thoroughly `SQLite` checks the image before it gets its name.
     pub check: CheckLevel,
+}
+
+impl RestoreRequest {
+    /// Restores `snapshot` to `target`, which must not exist, checked in full.
+    pub fn new(snapshot: SnapshotSpec, target: impl Into<PathBuf>) -> Self {
+        Self { snapshot, target: target.into(), overwrite: false, check: CheckLevel::Full }
+    }
 }
 
 /// What was proven of a restored file.
@@ -115,6 +126,10 @@ fn millis(since: Instant) -> u64 {
 
 /// The target's metadata if it exists and may be replaced.
 fn inspect_target(target: &Path, overwrite: bool) -> Result<Option<std::fs::Metadata>> {
+    if target.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Error::new(ErrorKind::Refused, format!("{} names a folder", target.display()))
+            .with_hint("name a file to restore to"));
+    }
     let metadata = match std::fs::symlink_metadata(target) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -231,9 +246,14 @@ impl Temporary {
         let name = target.file_name().ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("{} does not name a file", target.display()))
         })?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".pagevault-{}", to_hex(&random)));
+        let suffix = format!(".pagevault-{}", to_hex(&random));
+        // With the target's name in it people see what it belongs to; without it there is room for any name.
+        let mut temporary = std::ffi::OsString::new();
+        if 1 + name.len() + suffix.len() <= MAX_NAME_LEN {
+            temporary.push(".");
+            temporary.push(name);
+        }
+        temporary.push(suffix);
         let path = target.with_file_name(temporary);
         let file = OpenOptions::new()
             .write(true)

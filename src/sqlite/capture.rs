@@ -14,9 +14,10 @@ use super::database::{FileState, busy_or};
 use super::error::SqliteError;
 use super::header::{DatabaseHeader, JournalMode, TextEncoding};
 use super::image::{DEFAULT_PAGE_SIZE, check_range};
-use super::raw::connection::{file_len, has_moved, read_wal, wal_index};
+use super::raw::connection::{WalEnd, file_len, has_moved, read_wal, wal_end, wal_index};
 use super::raw::pages::PageReader;
 use super::schema;
+use super::witness::Witness;
 use crate::error::Error;
 use crate::page_source::{Geometry, PageSize, PageSource};
 
@@ -52,6 +53,9 @@ pub struct DatabaseFacts {
 pub struct CaptureFigures {
     /// How long the read snapshot was held.
     pub hold: Duration,
+    /// What can prove later that nothing has changed since; `None` where nothing can. Better than that of the beginning:
+    /// what was written just before the capture has had time to settle.
+    pub witness: Option<Witness>,
 }
 
 /// A read snapshot of a live database: the image as of one commit. Dropping it ends the snapshot.
@@ -64,6 +68,7 @@ pub struct Capture<'a> {
     facts: DatabaseFacts,
     since: Instant,
     held: Option<Duration>,
+    witness: Option<Witness>,
 }
 
 impl<'a> Capture<'a> {
@@ -82,9 +87,12 @@ impl<'a> Capture<'a> {
             facts: DatabaseFacts::of_nothing(),
             since: started,
             held: None,
+            witness: None,
         };
+        let log_before = capture.log_end();
         capture.take_snapshot().map_err(|error| busy_or(path, error, started))?;
         capture.since = Instant::now();
+        let log = log_before.zip(capture.log_end());
         let connection = capture.pages.connection();
         if has_moved(connection).map_err(|error| capture.failed(error))? {
             return Err(SqliteError::Moved { path: path.to_path_buf() });
@@ -92,7 +100,24 @@ impl<'a> Capture<'a> {
         capture.geometry = read_geometry(connection).map_err(|error| capture.failed(error))?;
         capture.read_facts()?;
         capture.check_length()?;
+        let in_wal_mode = capture.facts.journal_mode == JournalMode::Wal;
+        if immutable.is_none() && in_wal_mode == log.is_some() {
+            capture.witness = Witness::take(path, log);
+        }
         Ok(capture)
+    }
+
+    /// The end of the log as other connections see it now; `None` in rollback mode.
+    fn log_end(&self) -> Option<WalEnd> {
+        let connection = self.pages.connection();
+        let mode: String = connection.query_row("PRAGMA journal_mode", (), |row| row.get(0)).ok()?;
+        if mode == "wal" { wal_end(connection).ok().flatten() } else { None }
+    }
+
+    /// What can prove that nothing has changed since an earlier capture; `None` where nothing can.
+    #[must_use]
+    pub const fn witness(&self) -> Option<Witness> {
+        self.witness
     }
 
     /// `BEGIN` alone takes no lock; the first read does. It reads no more than the header, so that a
@@ -128,6 +153,7 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// `Moved` if the file was one that cannot be locked and changed meanwhile: the pages read are then worthless.
     pub fn finish(mut self) -> Result<CaptureFigures, SqliteError> {
+        let witness = self.witness.and_then(|witness| witness.seen_again(self.path));
         self.end().map_err(|error| self.failed(error))?;
         if let Some(before) = self.immutable {
             let after = FileState::of(self.path).map_err(|source| SqliteError::from_io(self.path, source))?;
@@ -135,7 +161,7 @@ impl<'a> Capture<'a> {
                 return Err(SqliteError::Moved { path: self.path.to_path_buf() });
             }
         }
-        Ok(CaptureFigures { hold: self.held() })
+        Ok(CaptureFigures { hold: self.held(), witness })
     }
 
     fn end(&mut self) -> rusqlite::Result<()> {

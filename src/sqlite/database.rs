@@ -152,6 +152,11 @@ fn check_file(path: &Path) -> Result<(), SqliteError> {
         let why = "it is a pipe, a socket or a device".into();
         return Err(SqliteError::NotADatabase { path: path_buf(), why });
     }
+    // SQLite takes a file of one byte for an empty database (unixFileSize, a workaround for an old file system);
+    // what is left of a database is not to be stored as one that is empty.
+    if metadata.len() == 1 {
+        return Err(SqliteError::NotADatabase { path: path_buf(), why: "it has only one byte".into() });
+    }
     if rustix::fs::access(path, Access::READ_OK).is_err() {
         return Err(SqliteError::NoPermission { path: path_buf() });
     }

@@ -29,6 +29,7 @@ mod raw;
 mod schema;
 pub mod sole_use;
 mod verify;
+pub mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use image::{FileImage, MemoryImage};
 pub use raw::vfs::ImageConnection;
 pub use schema::{has_table, schema_fingerprint};
 pub use verify::{CheckLevel, ForeignKeyProblem, ImageReport, Integrity, verify_image};
+pub use witness::Witness;
 
 /// Offset of the page that `SQLite` keeps for its locks (file format, section 1.5). It is never
 /// written and never read by `SQLite`; an image has zeros there.

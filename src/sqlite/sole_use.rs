@@ -3,8 +3,12 @@
 //! `BEGIN EXCLUSIVE` proves nothing in WAL mode, where other connections may be open and idle. Leaving WAL mode
 //! under `locking_mode=EXCLUSIVE` does: `SQLite` refuses it while any other connection is there. A file that
 //! `SQLite` cannot open is locked as a whole by the operating system instead.
+//!
+//! In rollback mode an idle connection holds no lock at all, so locks prove nothing about it; [`holders`] sees it where
+//! the system shows the open files of other processes.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -78,16 +82,18 @@ impl SoleUse {
     }
 }
 
-/// Processes that have `path` or one of its sidecars open, as "NAME (PID)"; as far as this user may see.
+/// Processes that have `path` or one of its sidecars open, as "NAME (PID)"; as far as this user may see. Told by the
+/// files themselves: in a container they have other names.
 #[must_use]
 pub fn holders(path: &Path) -> Vec<String> {
     let Ok(path) = path.canonicalize() else { return Vec::new() };
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let wanted: Vec<_> = ["", "-wal", "-shm", "-journal"]
         .into_iter()
-        .map(|suffix| {
+        .filter_map(|suffix| {
             let mut name = path.as_os_str().to_owned();
             name.push(suffix);
-            name
+            std::fs::metadata(name).ok().map(identity)
         })
         .collect();
     let own = std::process::id().to_string();
@@ -99,8 +105,8 @@ pub fn holders(path: &Path) -> Vec<String> {
         }
         let descriptors = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         let holds = descriptors
-            .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
-            .any(|target| wanted.iter().any(|wanted| target.as_os_str() == wanted));
+            .filter_map(|descriptor| std::fs::metadata(descriptor.path()).ok())
+            .any(|open| wanted.contains(&identity(open)));
         if holds {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             found.push(format!("{} ({pid})", name.trim()));

@@ -115,12 +115,9 @@ impl From<StoreError> for Error {
             StoreError::TooLarge { .. } | StoreError::ShortRead { .. } => {
                 (ErrorKind::Damage, Some("run `pagevault check` to see what is affected"))
             }
-            StoreError::NoSpace { .. } => (
-                ErrorKind::Failed,
-                Some(
-                    "free space there, or run `pagevault forget` and `pagevault prune`; what the vault held is intact",
-                ),
-            ),
+            StoreError::NoSpace { .. } => {
+                (ErrorKind::Failed, Some("free space there and try again; what the vault held is intact"))
+            }
             StoreError::PermissionDenied { .. } => (
                 ErrorKind::Failed,
                 Some("run as the vault's owner, or give this user rights to the vault's folder"),

@@ -52,6 +52,12 @@ impl LockedVault {
         self.id
     }
 
+    /// What was noticed so far: damaged copies, and slots of which no copy is whole.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// The key slots that can be read, the cheapest first: what a hostile store adds must not delay the owner's.
     #[must_use]
     pub fn slots(&self) -> &[SlotSource] {

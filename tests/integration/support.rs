@@ -1,7 +1,7 @@
 //! What the tests share: a vault in memory or in a folder, databases, and the two main verbs in short.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,13 +10,11 @@ use pagevault::crypto::secret::Secret32;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::Result;
 use pagevault::format::keyslot::Argon2Params;
-use pagevault::format::manifest::Kind;
 use pagevault::ids::HostId;
-use pagevault::monitor::Silent;
+use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::restore::{RestoreReport, RestoreRequest, restore};
 use pagevault::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
-use pagevault::sqlite::CheckLevel;
 use pagevault::store::{MemoryStore, Store};
 
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
@@ -50,20 +48,9 @@ pub fn memory_vault() -> (Vault, Arc<MemoryStore>) {
 
 /// A manual snapshot of `databases` with nothing special.
 pub fn request(databases: &[&Path]) -> SnapshotRequest {
-    SnapshotRequest {
-        databases: databases.iter().map(|path| path.to_path_buf()).collect(),
-        name: None,
-        kind: Kind::Manual,
-        description: None,
-        tags: Vec::new(),
-        required_tables: Vec::new(),
-        compression_level: 3,
-        busy_timeout: Duration::from_secs(10),
-        max_hold: None,
-        full_scan: false,
-        verify: false,
-        host: Host { id: HostId([7; 16]), name: Some("test".to_owned()) },
-    }
+    let host = Host { id: HostId([7; 16]), name: Some("test".to_owned()) };
+    let request = SnapshotRequest::new(databases.iter().copied(), host);
+    SnapshotRequest { busy_timeout: Duration::from_secs(10), ..request }
 }
 
 /// Carries out `request`; the outcome of each database, in the order they were settled.
@@ -82,11 +69,37 @@ pub fn take(vault: &Vault, database: &Path) -> Result<SnapshotReport> {
 
 /// Restores the snapshot with this id to `target`.
 pub fn restore_to(vault: &Vault, id: &str, target: &Path) -> Result<RestoreReport> {
-    let request = RestoreRequest {
-        snapshot: id.parse::<SnapshotSpec>().unwrap(),
-        target: target.to_path_buf(),
-        overwrite: false,
-        check: CheckLevel::Full,
-    };
+    restore_with(vault, id, target, |_| {})
+}
+
+/// As [`restore_to`], of a request that `change` has changed.
+pub fn restore_with(
+    vault: &Vault,
+    id: &str,
+    target: &Path,
+    change: impl FnOnce(&mut RestoreRequest),
+) -> Result<RestoreReport> {
+    let mut request = RestoreRequest::new(id.parse::<SnapshotSpec>().unwrap(), target);
+    change(&mut request);
     restore(vault, &request, &SystemClock, &Silent)
+}
+
+/// Remembers what an operation warned of.
+#[derive(Debug, Default)]
+pub struct Collected(Mutex<Vec<String>>);
+
+impl Collected {
+    /// What was said so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Monitor for Collected {
+    fn begin(&self, _: &str, _: &str, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn finish(&self) {}
+    fn warn(&self, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
 }

@@ -22,7 +22,7 @@ pub(super) fn test_restore_into(
 }
 
 /// Restores a snapshot without writing it anywhere: every chunk, the checksum, and `SQLite`'s checks through a
-/// read-only VFS. What is wrong is returned.
+/// read-only VFS. What is wrong is returned; what cannot be said, `monitor` is warned of.
 ///
 /// # Errors
 /// Interrupted.
@@ -32,7 +32,12 @@ pub fn test_restore(
     level: CheckLevel,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Problem>> {
-    prove(vault, snapshot, level, monitor, &mut Vec::new())
+    let mut warnings = Vec::new();
+    let problems = prove(vault, snapshot, level, monitor, &mut warnings);
+    for warning in &warnings {
+        monitor.warn(warning);
+    }
+    problems
 }
 
 fn prove(

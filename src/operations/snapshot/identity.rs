@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::SnapshotRequest;
 use crate::crypto::CryptoError;
@@ -11,14 +11,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DatabaseId, SnapshotId};
 use crate::vault::{Catalog, VaultError};
 
-/// Which names are taken, and by which database.
+/// Which names are taken, and by which database; and what this run has met and not published yet.
 #[derive(Debug)]
-pub(super) struct Names(HashMap<String, DatabaseId>);
+pub(super) struct Names {
+    owners: HashMap<String, DatabaseId>,
+    new: HashMap<PathBuf, (DatabaseId, String)>,
+}
 
 impl Names {
     pub(super) fn of(catalog: &Catalog) -> Self {
-        let owners = catalog.snapshots.iter().map(|snapshot| &snapshot.manifest);
-        Self(owners.map(|manifest| (manifest.name.clone(), manifest.database)).collect())
+        let manifests = catalog.snapshots.iter().map(|snapshot| &snapshot.manifest);
+        let owners = manifests.map(|manifest| (manifest.name.clone(), manifest.database)).collect();
+        Self { owners, new: HashMap::new() }
     }
 }
 
@@ -49,24 +53,28 @@ impl Identity {
             let database = known.manifest.database;
             catalog.snapshots.iter().rev().find(|snapshot| snapshot.manifest.database == database)
         });
-        let database = match newest {
-            Some(snapshot) => snapshot.manifest.database,
-            None => DatabaseId::random().map_err(|error| VaultError::Crypto(CryptoError::from(error)))?,
+        let known = newest.map(|snapshot| (snapshot.manifest.database, snapshot.manifest.name.clone()));
+        let (database, known_name) = match known.or_else(|| names.new.get(canonical).cloned()) {
+            Some((database, name)) => (database, Some(name)),
+            None => {
+                (DatabaseId::random().map_err(|error| VaultError::Crypto(CryptoError::from(error)))?, None)
+            }
         };
         let name = request
             .name
             .clone()
-            .or_else(|| newest.map(|snapshot| snapshot.manifest.name.clone()))
+            .or(known_name)
             .or_else(|| canonical.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
             .unwrap_or_else(|| "database".to_owned());
         check_name(&name)?;
-        if *names.0.entry(name.clone()).or_insert(database) != database {
+        if *names.owners.entry(name.clone()).or_insert(database) != database {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("the name {name:?} belongs to another database in this vault"),
             )
             .with_hint("choose another with --name"));
         }
+        names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: newest.map(|snapshot| snapshot.id) })
     }
 }

@@ -5,6 +5,7 @@
 
 mod identity;
 mod pipeline;
+mod unchanged;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,14 +17,14 @@ use self::pipeline::{ImageWriter, StoredTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
-use crate::codec::{Bases, Encoder};
+use crate::codec::{Bases, DEFAULT_LEVEL, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{LogEntry, Published};
-use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest};
+use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest, SourceWitness};
 use crate::ids::{ChunkId, HostId, SnapshotId};
 use crate::monitor::Monitor;
-use crate::page_source::PageSource;
-use crate::sqlite::{self, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
+use crate::page_source::{Geometry, PageSource};
+use crate::sqlite::{self, Capture, CaptureFigures, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
 use crate::vault::log::History;
 use crate::vault::writer::{EncodedChunk, RunWriter};
 use crate::vault::{Catalog, Snapshot, Vault, VaultError};
@@ -67,6 +68,27 @@ pub struct SnapshotRequest {
     pub verify: bool,
     /// This machine.
     pub host: Host,
+}
+
+impl SnapshotRequest {
+    /// A manual snapshot of `databases`, each named after its file; five seconds to get a lock. Whatever else is
+    /// wanted is set on the fields.
+    pub fn new(databases: impl IntoIterator<Item = impl Into<PathBuf>>, host: Host) -> Self {
+        Self {
+            databases: databases.into_iter().map(Into::into).collect(),
+            name: None,
+            kind: Kind::Manual,
+            description: None,
+            tags: Vec::new(),
+            required_tables: Vec::new(),
+            compression_level: DEFAULT_LEVEL,
+            busy_timeout: OpenOptions::default().busy_timeout,
+            max_hold: None,
+            full_scan: false,
+            verify: false,
+            host,
+        }
+    }
 }
 
 /// A finished snapshot, in the words of docs/cli.md.
@@ -117,6 +139,10 @@ pub fn snapshot(
         return Err(Error::new(ErrorKind::Usage, "one name was given for several databases")
             .with_hint("snapshot them one by one, or leave --name out: each is then named after its file"));
     }
+    if request.databases.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(Error::new(ErrorKind::Usage, "the path of a database is empty")
+            .with_hint("an unset variable in a script looks like this; nothing was stored"));
+    }
     let history = vault.history()?;
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
@@ -155,6 +181,15 @@ pub fn snapshot(
         }
     }
     run.publish(each)
+}
+
+/// A live database while it is held.
+struct Source<'a> {
+    canonical: &'a Path,
+    facts: DatabaseFacts,
+    geometry: Geometry,
+    witness: Option<SourceWitness>,
+    created_at: Timestamp,
 }
 
 struct Finished<'a> {
@@ -198,15 +233,40 @@ impl<'a> Run<'a> {
             }
         }
         let facts = capture.facts().clone();
-        let geometry = capture.geometry();
-        let mut image = ImageWriter::new(
-            self.vault,
-            parent.as_ref(),
-            geometry.image_len(),
-            self.request.compression_level,
-        );
+        let mut source = Source {
+            canonical: &canonical,
+            facts,
+            geometry: capture.geometry(),
+            witness: capture.witness().map(unchanged::to_format),
+            created_at,
+        };
+        let proven = if self.request.full_scan {
+            None
+        } else {
+            unchanged::tree_of(self.vault, parent.as_ref(), &source, self.request)?
+        };
+        let (stored, figures) = match proven {
+            Some(stored) => (stored, capture.finish()?),
+            None => self.read(path, &identity, parent.as_ref(), capture)?,
+        };
+        source.witness = figures.witness.map(unchanged::to_format);
+        let timing_ms = (millis(figures.hold), millis(started.elapsed()));
+        let manifest = self.manifest(&identity, parent.as_ref(), &source, &stored, timing_ms);
+        self.finish(path, manifest)
+    }
+
+    /// Reads the whole image into the vault.
+    fn read(
+        &mut self,
+        path: &Path,
+        identity: &Identity,
+        parent: Option<&Snapshot>,
+        capture: Capture<'_>,
+    ) -> Result<(StoredTree, CaptureFigures)> {
+        let image_len = capture.geometry().image_len();
+        let mut image = ImageWriter::new(self.vault, parent, image_len, self.request.compression_level);
         let max_hold = self.request.max_hold;
-        self.monitor.begin("snapshot", &identity.name, geometry.image_len());
+        self.monitor.begin("snapshot", &identity.name, image_len);
         let stored = image.write(
             &mut self.writer,
             capture,
@@ -215,52 +275,36 @@ impl<'a> Run<'a> {
                 Some(limit) if capture.held() > limit => Err(held_too_long(path, limit)),
                 _ => Ok(()),
             },
-            |capture| Ok(capture.finish()?.hold),
+            |capture| Ok(capture.finish()?),
         );
         self.monitor.finish();
-        let (pages, hold) = stored?;
-        let mut stored = pages.finish(&mut self.writer)?;
-        stored.counts.total = crate::chunk::chunk_count(geometry.image_len());
-        let timing_ms = (millis(hold), millis(started.elapsed()));
-        let manifest = self.manifest(
-            &identity,
-            Content::Image(geometry),
-            parent.as_ref(),
-            &facts,
-            &stored,
-            created_at,
-            timing_ms,
-            &canonical,
-        );
-        self.finish(path, manifest)
+        let (pages, figures) = stored?;
+        Ok((pages.finish(&mut self.writer)?, figures))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a manifest is made of just these")]
     fn manifest(
         &self,
         identity: &Identity,
-        content: Content,
         parent: Option<&Snapshot>,
-        facts: &DatabaseFacts,
+        source: &Source<'_>,
         stored: &StoredTree,
-        created_at: Timestamp,
         timing_ms: (u64, u64),
-        source: &Path,
     ) -> Manifest {
         use std::os::unix::ffi::OsStrExt;
+        let facts = &source.facts;
         Manifest {
             database: identity.database,
             name: identity.name.clone(),
-            created_at_us: created_at.as_microsecond(),
+            created_at_us: source.created_at.as_microsecond(),
             kind: self.request.kind,
-            content,
+            content: Content::Image(source.geometry),
             root: stored.root,
             sha256: Some(stored.sha256),
             parent: parent.map(|parent| parent.id),
             host: self.request.host.id,
             details: Details {
                 host_name: self.request.host.name.clone(),
-                source_path: Some(source.as_os_str().as_bytes().to_vec()),
+                source_path: Some(source.canonical.as_os_str().as_bytes().to_vec()),
                 journal_mode: Some(match facts.journal_mode {
                     sqlite::JournalMode::Rollback => JournalMode::Rollback,
                     sqlite::JournalMode::Wal => JournalMode::Wal,
@@ -277,6 +321,7 @@ impl<'a> Run<'a> {
                 stored_bytes: Some(stored.stored_bytes),
                 timing_ms: Some(timing_ms),
                 wal_frames: facts.wal_frames.map(u64::from),
+                witness: source.witness,
             },
         }
     }

@@ -245,7 +245,7 @@ impl<'v> ImageWriter<'v> {
             if monitor.interrupted() {
                 return Err(Error::new(
                     ErrorKind::Interrupted,
-                    "interrupted; nothing of this database was stored",
+                    "interrupted; no snapshot of this database was made",
                 ));
             }
             still_allowed(source)?;
@@ -344,8 +344,12 @@ impl StoredPages<'_, '_> {
         let Self { image, sha256, tally } = self;
         let builder = std::mem::take(&mut image.builder);
         let root = builder.finish(&mut |node| image.store_node(writer, &node))?;
-        let counts =
-            ChunkCounts { delta: tally.delta.into_inner(), full: tally.full.into_inner(), ..image.counts };
+        let counts = ChunkCounts {
+            total: chunk_count(image.image_len),
+            delta: tally.delta.into_inner(),
+            full: tally.full.into_inner(),
+            ..image.counts
+        };
         let stored_bytes = tally.stored_bytes.into_inner() + image.node_bytes;
         Ok(StoredTree { root: root.map(|(_, id)| id), sha256, counts, stored_bytes })
     }

@@ -53,11 +53,48 @@ pub(in crate::sqlite) struct WalIndex {
     pub(in crate::sqlite) backfilled: u32,
 }
 
+/// The end of a write-ahead log: what its last valid frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sqlite) struct WalEnd {
+    /// Last valid frame, 0 if there is none.
+    pub(in crate::sqlite) last_frame: u32,
+    /// Cumulative checksum of that frame.
+    pub(in crate::sqlite) checksum: (u32, u32),
+    /// Salts of the log.
+    pub(in crate::sqlite) salts: (u32, u32),
+}
+
+/// Words of the wal-index header, of which there are two copies (walformat, section 2.1).
+const WAL_INDEX_HEADER_WORDS: usize = 12;
+
 /// Reads the head of the wal-index through `SQLite`'s own mapping.
 ///
 /// To be called on a connection that has read a WAL database in shared locking mode, so that the
 /// mapping exists; otherwise the call might create one.
 pub(in crate::sqlite) fn wal_index(connection: &Connection) -> rusqlite::Result<Option<WalIndex>> {
+    let words = wal_index_words(connection)?;
+    Ok(words.map(|words| WalIndex { last_frame: words[4], backfilled: words[24] }))
+}
+
+/// Reads the end of the log from the wal-index; `None` if there is none or it is being written. To be called as
+/// [`wal_index`].
+pub(in crate::sqlite) fn wal_end(connection: &Connection) -> rusqlite::Result<Option<WalEnd>> {
+    let words = wal_index_words(connection)?;
+    let whole = words.filter(|words| {
+        let (one, rest) = words.split_at(WAL_INDEX_HEADER_WORDS);
+        one == &rest[..WAL_INDEX_HEADER_WORDS]
+    });
+    Ok(whole.map(|words| WalEnd {
+        last_frame: words[4],
+        checksum: (words[6], words[7]),
+        salts: (words[8], words[9]),
+    }))
+}
+
+/// Both copies of the wal-index header and the first word of the checkpoint information.
+fn wal_index_words(
+    connection: &Connection,
+) -> rusqlite::Result<Option<[u32; 2 * WAL_INDEX_HEADER_WORDS + 1]>> {
     let file = file_pointer(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
     let mut region: *mut c_void = ptr::null_mut();
     // SAFETY: `file` is open; `xShmMap` exists from version 2 of the methods; extending is not asked for, so
@@ -72,10 +109,13 @@ pub(in crate::sqlite) fn wal_index(connection: &Connection) -> rusqlite::Result<
     if region.is_null() || (code != ffi::SQLITE_OK && code & 0xff != ffi::SQLITE_READONLY) {
         return Ok(None);
     }
-    // SAFETY: a region is 32 KiB, aligned to a page, and stays mapped while the connection is in a read
-    // transaction. Other processes write it, so it is read atomically; these words are in native byte order.
-    let word = |index: usize| unsafe { region.cast::<AtomicU32>().add(index).as_ref() }.map(load);
-    Ok(word(4).zip(word(24)).map(|(last_frame, backfilled)| WalIndex { last_frame, backfilled }))
+    let mut words = [0; 2 * WAL_INDEX_HEADER_WORDS + 1];
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: a region is 32 KiB, aligned to a page, and stays mapped while the connection is open in WAL
+        // mode. Other processes write it, so it is read atomically; these words are in native byte order.
+        *word = unsafe { region.cast::<AtomicU32>().add(index).as_ref() }.map_or(0, load);
+    }
+    Ok(Some(words))
 }
 
 fn load(word: &AtomicU32) -> u32 {

@@ -1,0 +1,271 @@
+//! What every command works with: the place of the vault, the key to it, this machine's folders, and the three
+//! channels: results, progress, questions.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use pagevault::clock::{Clock, SystemClock};
+use pagevault::monitor::Monitor;
+use pagevault::operations::snapshot::Host;
+use pagevault::store::LocalStore;
+use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
+use pagevault::{Error, ErrorKind, Result};
+
+use super::args::Globals;
+use super::environment::Environment;
+use super::host;
+use super::key_file;
+use super::output::Output;
+use super::progress::{Loudness, Progress};
+use super::secret::{Secrets, Source};
+use super::terminal::{SystemTerminal, Terminal, interrupted};
+use super::text::shell_word;
+
+/// How often a passphrase may be typed.
+const ATTEMPTS: usize = 3;
+
+/// Everything around a command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The options of every command.
+    pub(crate) globals: Globals,
+    /// Variables.
+    pub(crate) environment: Environment,
+    /// Results.
+    pub(crate) output: Output,
+    /// Everything else that is said.
+    pub(crate) progress: Progress,
+    /// The time.
+    pub(crate) clock: SystemClock,
+}
+
+/// Where the vault is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its folder, absolute.
+    pub(crate) folder: PathBuf,
+    /// Whether an option or a variable names it.
+    pub(crate) is_named: bool,
+}
+
+impl Context {
+    /// For a command line and its environment.
+    pub(crate) fn new(globals: Globals, environment: Environment) -> Self {
+        let loudness = loudness(&globals, &environment);
+        Self {
+            output: Output::new(globals.json),
+            progress: Progress::new(!globals.no_progress && !globals.json, loudness),
+            clock: SystemClock,
+            globals,
+            environment,
+        }
+    }
+
+    /// The current instant.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Where the vault is, or is to be.
+    pub(crate) fn place(&self) -> Result<Place> {
+        place(self.globals.vault.as_deref(), &self.environment)
+    }
+
+    /// This machine.
+    pub(crate) fn host(&self) -> Result<Host> {
+        host::this_host(self.environment.state_folder().as_deref())
+    }
+
+    /// Folders that the vault's client may use.
+    pub(crate) fn folders(&self) -> LocalFolders {
+        LocalFolders { cache: self.environment.cache_folder(), state: self.environment.state_folder() }
+    }
+
+    /// The person at the terminal.
+    pub(crate) const fn terminal(&self) -> SystemTerminal<'_> {
+        SystemTerminal(&self.progress)
+    }
+
+    /// Runs `use_them` with a reader of secrets.
+    pub(crate) fn with_secrets<T>(&self, use_them: impl FnOnce(&Secrets<'_>) -> Result<T>) -> Result<T> {
+        let terminal = self.terminal();
+        use_them(&Secrets { terminal: &terminal, monitor: &self.progress })
+    }
+
+    /// Asks before something is done that cannot be undone; without a terminal the answer is no.
+    pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
+        self.terminal().confirm(question)
+    }
+
+    /// The store of an existing vault.
+    pub(crate) fn open_store(&self) -> Result<LocalStore> {
+        let place = self.place()?;
+        let folder = place.folder.display();
+        self.progress.detail(&format!("vault: {folder}"));
+        match place.folder.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_vault(&place)),
+            Ok(metadata) if !metadata.is_dir() => {
+                let message = format!("{folder} is a file, not the folder of a vault");
+                Err(Error::new(ErrorKind::NotFound, message).with_hint("name the vault with --vault"))
+            }
+            _ => Ok(LocalStore::open(&place.folder)?),
+        }
+    }
+
+    /// Finds and unlocks the vault.
+    pub(crate) fn open_vault(&self) -> Result<Vault> {
+        let mut attempt = 1;
+        loop {
+            let locked = LockedVault::find(Box::new(self.open_store()?))?;
+            // A damaged key slot may be why a right key will not open the vault.
+            if attempt == 1 {
+                locked.warnings().iter().for_each(|warning| self.progress.warn(warning));
+            }
+            let said = locked.warnings().len();
+            let (source, unlocker) = self.with_secrets(|secrets| self.choose_key(&locked, secrets))?;
+            self.progress.detail(&format!("key: {}", source.describe()));
+            match locked.unlock(&unlocker, &self.folders()) {
+                Err(error @ VaultError::WrongKey { .. })
+                    if source == Source::Prompt && attempt < ATTEMPTS =>
+                {
+                    self.progress.always(&format!("{error}, try again\n"));
+                    attempt += 1;
+                }
+                Err(error) => return Err(unopened(error, &source)),
+                Ok(_) if self.progress.interrupted() => return Err(interrupted()),
+                Ok(vault) => {
+                    vault.warnings().iter().skip(said).for_each(|warning| self.progress.warn(warning));
+                    return Ok(vault);
+                }
+            }
+        }
+    }
+
+    /// What is named; else the default key file if it is for this vault; else the person at the terminal.
+    fn choose_key(
+        &self,
+        locked: &LockedVault,
+        secrets: &Secrets<'_>,
+    ) -> Result<(Source, pagevault::crypto::unlock::Unlocker)> {
+        if let Some(source) = Source::named(&self.globals.unlock, &self.environment)? {
+            return Ok((source.clone(), secrets.read(&source)?));
+        }
+        if let Some(path) = self.default_key_file() {
+            let source = Source::KeyFile(path.clone());
+            let unlocker = secrets.read(&source);
+            let fits = |slot: &pagevault::vault::SlotSource| {
+                unlocker.as_ref().is_ok_and(|unlocker| !matches!(unlocker.open(&slot.slot), Ok(None)))
+            };
+            if locked.slots().iter().any(fits) || !secrets.terminal.is_attended() {
+                return Ok((source, unlocker?));
+            }
+            match &unlocker {
+                Ok(_) => self.progress.note(&format!("{} does not open this vault", path.display())),
+                Err(error) => self.progress.warn(&error.to_string()),
+            }
+        }
+        Ok((Source::Prompt, secrets.read(&Source::Prompt)?))
+    }
+
+    /// The default key file, if it is there.
+    pub(crate) fn default_key_file(&self) -> Option<PathBuf> {
+        // One that cannot be looked at is there: reading it will say why it cannot be used.
+        self.environment.default_key_file().filter(|path| path.try_exists().unwrap_or(true))
+    }
+
+    /// Where a new default key file goes, with its folder made.
+    pub(crate) fn new_default_key_file(&self) -> Result<PathBuf> {
+        let path = self.environment.default_key_file().ok_or_else(homeless)?;
+        key_file::make_folder(&path)?;
+        Ok(path)
+    }
+}
+
+fn place(option: Option<&Path>, environment: &Environment) -> Result<Place> {
+    let named = option.map(Path::to_path_buf).or_else(|| environment.path("PAGEVAULT_VAULT"));
+    let is_named = named.is_some();
+    let folder = named.or_else(|| environment.default_vault()).ok_or_else(homeless)?;
+    if folder.to_string_lossy().contains("://") {
+        let message = format!("{} is an address; this version keeps vaults in folders", folder.display());
+        return Err(Error::new(ErrorKind::Usage, message).with_hint("name a folder, such as a mounted one"));
+    }
+    let folder = std::path::absolute(&folder).map_err(|error| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("{:?} cannot be the place of a vault: {error}", folder.display()),
+        )
+    })?;
+    Ok(Place { folder, is_named })
+}
+
+fn no_vault(place: &Place) -> Error {
+    let folder = place.folder.display();
+    let hint = if place.is_named {
+        format!("check the path, or make a vault with `pagevault init --vault {}`", shell_word(&place.folder))
+    } else {
+        "`pagevault snapshot DB` or `pagevault init` makes one; --vault names another".to_owned()
+    };
+    Error::new(ErrorKind::NotFound, format!("there is no vault at {folder}")).with_hint(hint)
+}
+
+/// Says which key it was that did not open the vault: nobody may have named it.
+fn unopened(error: VaultError, source: &Source) -> Error {
+    let VaultError::WrongKey { place, .. } = &error else { return error.into() };
+    let message = match source {
+        Source::Prompt => error.to_string(),
+        source => format!("{} does not open the vault at {place}", source.describe()),
+    };
+    Error::new(ErrorKind::Unlock, message)
+        .with_hint("name its key with --key-file or --password-file; a recovery key opens it as well")
+}
+
+fn homeless() -> Error {
+    Error::new(ErrorKind::Usage, "HOME is not set, so there is no default place for vault and key")
+        .with_hint("name them with --vault and --key-file, or set HOME")
+}
+
+fn loudness(globals: &Globals, environment: &Environment) -> Loudness {
+    let variable = environment.get("PAGEVAULT_LOG").and_then(|value| value.to_str());
+    match (globals.quiet, globals.verbose, variable) {
+        (true, ..) | (_, false, Some("quiet")) => Loudness::Quiet,
+        (_, true, _) | (.., Some("verbose")) => Loudness::Verbose,
+        _ => Loudness::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vault_is_where_the_option_says_then_the_variable_then_the_default() {
+        let variable = Environment::of_pairs(&[("PAGEVAULT_VAULT", "/v"), ("HOME", "/h")]);
+        let at = |option: Option<&str>, environment: &Environment| {
+            place(option.map(Path::new), environment).map(|place| (place.folder, place.is_named)).unwrap()
+        };
+        assert_eq!(at(Some("/o"), &variable), ("/o".into(), true));
+        assert_eq!(at(None, &variable), ("/v".into(), true));
+        let home = Environment::of_pairs(&[("HOME", "/h")]);
+        assert_eq!(at(None, &home), ("/h/.local/share/pagevault/vault".into(), false));
+        assert!(at(Some("relative"), &home).0.is_absolute());
+    }
+
+    #[test]
+    fn nowhere_and_elsewhere_are_usage_errors() {
+        assert_eq!(place(None, &Environment::default()).unwrap_err().kind(), ErrorKind::Usage);
+        let address = place(Some(Path::new("s3://bucket/vault")), &Environment::default());
+        assert_eq!(address.unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn options_win_over_the_variable_for_loudness() {
+        let quiet = Environment::of_pairs(&[("PAGEVAULT_LOG", "quiet")]);
+        let verbose = Environment::of_pairs(&[("PAGEVAULT_LOG", "verbose")]);
+        let options = |quiet, verbose| Globals { quiet, verbose, ..Globals::default() };
+        assert_eq!(loudness(&options(false, false), &quiet), Loudness::Quiet);
+        assert_eq!(loudness(&options(false, true), &quiet), Loudness::Verbose);
+        assert_eq!(loudness(&options(true, false), &verbose), Loudness::Quiet);
+        assert_eq!(loudness(&options(false, false), &verbose), Loudness::Verbose);
+        assert_eq!(loudness(&Globals::default(), &Environment::default()), Loudness::Normal);
+    }
+}

@@ -1,0 +1,133 @@
+//! How the words behind options become values, and what is said about words that do not.
+
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, Timestamp};
+use pagevault::format::manifest::Kind;
+use pagevault::sqlite::CheckLevel;
+
+/// The kinds a person or script may give a snapshot.
+pub(crate) fn snapshot_kind() -> impl TypedValueParser<Value = Kind> {
+    kinds(&[Kind::Automatic, Kind::Manual, Kind::Migration])
+}
+
+/// The kinds a snapshot may have.
+pub(crate) fn any_kind() -> impl TypedValueParser<Value = Kind> {
+    kinds(&Kind::ALL)
+}
+
+fn kinds(allowed: &[Kind]) -> impl TypedValueParser<Value = Kind> + use<> {
+    let named = |word: String| Kind::ALL.into_iter().find(|kind| kind.name() == word);
+    PossibleValuesParser::new(allowed.iter().map(|kind| kind.name()))
+        .try_map(move |word| named(word).ok_or("no such kind"))
+}
+
+/// How thoroughly a restored image is checked.
+pub(crate) fn check_level() -> impl TypedValueParser<Value = CheckLevel> {
+    PossibleValuesParser::new(["quick", "full", "none"]).map(|word| match word.as_str() {
+        "quick" => CheckLevel::Quick,
+        "none" => CheckLevel::None,
+        _ => CheckLevel::Full,
+    })
+}
+
+/// A name that is not empty.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// `key=value`, with a key that is not empty. The value may hold further `=`.
+pub(crate) fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as env=prod".to_owned()),
+    }
+}
+
+/// A length of time such as `500ms`, `2s` or `1m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time with its unit, such as 500ms, 2s, 1m or 1h".to_owned();
+    let duration: SignedDuration = text.parse().map_err(|_| expected())?;
+    Duration::try_from(duration).map_err(|_| expected())
+}
+
+/// A percentage such as `5%`, above 0 and at most 100.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("expected a percentage above 0 and up to 100, such as 5%".to_owned()),
+    }
+}
+
+/// A point in time, or how long ago it was; local time unless the text says otherwise.
+pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
+    since_at(text, Timestamp::now(), &TimeZone::system())
+}
+
+fn since_at(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
+    let expected =
+        || "expected a date, a time or a span, such as 2026-11-22, 2026-11-22T10:00 or 2h".to_owned();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Ok(local) = text.parse::<DateTime>() {
+        return local.to_zoned(zone.clone()).map(|zoned| zoned.timestamp()).map_err(|_| expected());
+    }
+    let span: Span = text.strip_prefix('-').unwrap_or(text).parse().map_err(|_| expected())?;
+    now.to_zoned(zone.clone()).checked_sub(span.abs()).map(|zoned| zoned.timestamp()).map_err(|_| expected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1m"), Ok(Duration::from_mins(1)));
+        assert_eq!(duration("1h"), Ok(Duration::from_hours(1)));
+        for wrong in ["", "2", "-2s", "2 parsecs", "s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_above_0_and_at_most_100() {
+        assert_eq!(percent("5%"), Ok(5.0));
+        assert_eq!(percent("0.5"), Ok(0.5));
+        for wrong in ["0%", "-1%", "101%", "NaN", "inf", "five", "", "%"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tags_have_a_key() {
+        assert_eq!(tag("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(tag("a="), Ok(("a".to_owned(), String::new())));
+        assert!(tag("a").is_err());
+        assert!(tag("=b").is_err());
+    }
+
+    #[test]
+    fn a_time_is_absolute_local_or_a_while_ago() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let zone = TimeZone::fixed(jiff::tz::offset(1));
+        for (text, expected) in [
+            ("2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"),
+            ("2026-11-22T10:00", "2026-11-22T09:00:00Z"),
+            ("2026-11-22", "2026-11-21T23:00:00Z"),
+            ("2h", "2026-11-22T10:00:00Z"),
+            ("-2h", "2026-11-22T10:00:00Z"),
+            ("7d", "2026-11-15T12:00:00Z"),
+        ] {
+            assert_eq!(since_at(text, now, &zone), Ok(expected.parse().unwrap()), "{text}");
+        }
+        assert!(since_at("yesterday", now, &zone).is_err());
+        assert!(since_at("", now, &zone).is_err());
+    }
+}

@@ -1,0 +1,192 @@
+//! "Nothing has changed" is believed only where it is proven, and then costs no reading.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pagevault::clock::SystemClock;
+use pagevault::monitor::Monitor;
+use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
+use pagevault::vault::Vault;
+use rusqlite::Connection;
+
+use crate::support::{memory_vault, request, restore_to};
+
+/// Counts the bytes that an operation says it has worked through.
+#[derive(Default)]
+struct Meter(AtomicU64);
+
+impl Monitor for Meter {
+    fn begin(&self, _: &str, _: &str, _: u64) {}
+    fn advance(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+    fn finish(&self) {}
+    fn warn(&self, message: &str) {
+        panic!("unexpected warning: {message}");
+    }
+}
+
+/// A snapshot, and whether pages were read for it.
+fn take(vault: &Vault, request: &SnapshotRequest) -> (SnapshotReport, bool) {
+    let (meter, mut report) = (Meter::default(), None);
+    snapshot(vault, request, &SystemClock, &meter, &mut |_, outcome| report = Some(outcome.unwrap()))
+        .unwrap();
+    (report.unwrap(), meter.0.into_inner() > 0)
+}
+
+/// Longer than the file system's timestamps take to move on.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(40));
+}
+
+fn build(path: &Path, mode: &str) -> Connection {
+    let db = Connection::open(path).unwrap();
+    db.execute_batch(&format!(
+        "PRAGMA journal_mode={mode}; CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(300000));"
+    ))
+    .unwrap();
+    db
+}
+
+/// The newest snapshot holds what the database holds now.
+fn assert_current(vault: &Vault, report: &SnapshotReport, path: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    restore_to(vault, &report.snapshot_id.to_string(), &copy).unwrap();
+    let all = |path: &Path| -> Vec<Vec<u8>> {
+        let db = Connection::open(path).unwrap();
+        let mut statement = db.prepare("SELECT CAST(a AS BLOB) FROM t ORDER BY rowid").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(all(path), all(&copy));
+}
+
+#[test]
+fn a_file_at_rest_is_not_read_again_unless_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    for mode in ["DELETE", "WAL"] {
+        drop(build(&path, mode));
+        settle();
+        let (vault, _) = memory_vault();
+        let (first, read) = take(&vault, &request(&[&path]));
+        assert!(read);
+        let (second, read) = take(&vault, &request(&[&path]));
+        assert!(!read, "{mode}");
+        assert_eq!((second.parent, second.sha256), (Some(first.snapshot_id), first.sha256));
+        assert_eq!(second.chunks.unchanged, first.chunks.total);
+        assert_current(&vault, &second, &path);
+        let (_, read) = take(&vault, &SnapshotRequest { full_scan: true, ..request(&[&path]) });
+        assert!(read);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_file_written_just_before_proves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    drop(build(&path, "DELETE"));
+    let db = Connection::open(&path).unwrap();
+    let (vault, _) = memory_vault();
+    for _ in 0..20 {
+        db.execute("UPDATE t SET a = randomblob(300000)", ()).unwrap();
+        take(&vault, &request(&[&path]));
+        db.execute("UPDATE t SET a = randomblob(300000)", ()).unwrap();
+        let (report, _) = take(&vault, &request(&[&path]));
+        assert_current(&vault, &report, &path);
+    }
+}
+
+#[test]
+fn commits_through_a_log_that_was_cleanly_closed_are_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    drop(build(&path, "WAL"));
+    settle();
+    let (vault, _) = memory_vault();
+    take(&vault, &request(&[&path]));
+    for round in 0..5 {
+        let db = Connection::open(&path).unwrap();
+        db.execute("UPDATE t SET a = 'same length ' || ?1", [round]).unwrap();
+        drop(db);
+        settle();
+        let (report, read) = take(&vault, &request(&[&path]));
+        assert!(read);
+        assert_current(&vault, &report, &path);
+    }
+}
+
+#[test]
+fn an_open_log_proves_by_its_last_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let db = build(&path, "WAL");
+    let (vault, _) = memory_vault();
+    take(&vault, &request(&[&path]));
+    let (_, read) = take(&vault, &request(&[&path]));
+    assert!(!read, "no commit since");
+    db.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+    let (report, read) = take(&vault, &request(&[&path]));
+    assert!(!read, "a checkpoint changes no content");
+    assert_current(&vault, &report, &path);
+    db.execute("UPDATE t SET a = 'new'", ()).unwrap();
+    let (report, read) = take(&vault, &request(&[&path]));
+    assert!(read);
+    assert_current(&vault, &report, &path);
+    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let (report, read) = take(&vault, &request(&[&path]));
+    assert!(read, "the log is gone, and the file has not settled yet");
+    assert_current(&vault, &report, &path);
+}
+
+#[test]
+fn an_older_file_with_as_many_commits_and_forged_times_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, older) = (folder.path().join("app.db"), folder.path().join("older.db"));
+    drop(build(&path, "DELETE"));
+    std::fs::copy(&path, &older).unwrap();
+    for (file, value) in [(&path, "one"), (&older, "two")] {
+        Connection::open(file).unwrap().execute("UPDATE t SET a = ?1", [value]).unwrap();
+    }
+    settle();
+    let (vault, _) = memory_vault();
+    take(&vault, &request(&[&path]));
+    let modified = path.metadata().unwrap().modified().unwrap();
+    // In place, so that device and inode stay; same size, same change counter, and the old modification time.
+    std::fs::write(&path, std::fs::read(&older).unwrap()).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    settle();
+    let (report, read) = take(&vault, &request(&[&path]));
+    assert!(read);
+    assert_current(&vault, &report, &path);
+}
+
+#[test]
+fn a_journal_of_any_kind_ends_the_proof() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    drop(build(&path, "PERSIST"));
+    settle();
+    assert!(folder.path().join("app.db-journal").exists());
+    let (vault, _) = memory_vault();
+    take(&vault, &request(&[&path]));
+    let (_, read) = take(&vault, &request(&[&path]));
+    assert!(read);
+}
+
+#[test]
+fn what_was_written_just_before_settles_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let db = build(&path, "DELETE");
+    db.execute_batch("UPDATE t SET a = zeroblob(60000000)").unwrap();
+    drop(db);
+    let (vault, _) = memory_vault();
+    // Reading 60 MB takes longer than the file system's timestamps need.
+    take(&vault, &request(&[&path]));
+    let (report, read) = take(&vault, &request(&[&path]));
+    assert!(!read);
+    assert_current(&vault, &report, &path);
+}
