@@ -20,7 +20,7 @@ pagevault_configure() {
     export PAGEVAULT_VAULT=$1
     pagevault_key=$1.key
 }
-pagevault_init() { command=("$pagevault" --key-file "$pagevault_key" init --generate-key-file "$pagevault_key"); }
+pagevault_init() { command=("$pagevault" init --generate-key-file "$pagevault_key"); }
 pagevault_snapshot() { command=("$pagevault" --key-file "$pagevault_key" snapshot app.db); }
 pagevault_restore() {
     local id=latest

@@ -135,7 +135,10 @@ fn plan_below(
 /// Openers of packs, shared by all readers of a vault; each with the header it is made from, for index objects may
 /// disagree on that.
 #[derive(Debug)]
-pub struct Openers(Mutex<LruCache<ObjectName, (Vec<u8>, Arc<RecordOpener>)>>);
+pub struct Openers(Mutex<LruCache<ObjectName, Opener>>);
+
+/// An opener and the header it was made from.
+type Opener = (Vec<u8>, Arc<RecordOpener>);
 
 impl Default for Openers {
     fn default() -> Self {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pagevault::clock::SystemClock;
-use pagevault::monitor::Monitor;
+use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
 use pagevault::vault::Vault;
 use rusqlite::Connection;
@@ -189,4 +189,26 @@ fn what_was_written_just_before_settles_while_it_is_read() {
     let (report, read) = take(&vault, &request(&[&path]));
     assert!(!read);
     assert_current(&vault, &report, &path);
+}
+
+#[test]
+fn a_vault_that_lost_a_pack_gets_what_it_held_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    build(&path, "DELETE").execute_batch("UPDATE t SET a = randomblob(3000000)").unwrap();
+    settle();
+    for lost in ["packs/", "index/"] {
+        let (vault, store) = memory_vault();
+        take(&vault, &request(&[&path]));
+        for object in store.paths().into_iter().filter(|path| path.as_str().starts_with(lost)) {
+            store.remove(&object).unwrap();
+        }
+        let vault = crate::support::open_vault(Box::new(store)).unwrap();
+        let mut report = None;
+        snapshot(&vault, &request(&[&path]), &SystemClock, &Silent, &mut |_, outcome| {
+            report = Some(outcome.unwrap());
+        })
+        .unwrap();
+        assert_current(&vault, &report.unwrap(), &path);
+    }
 }
