@@ -57,7 +57,7 @@ fn unsealed(data: &[u8], kind: ObjectKind) -> Option<Vec<u8>> {
     if how % 2 == 0 {
         return Some(rest.to_vec());
     }
-    let header = Header::unsealed(kind, VaultId([how; 16]));
+    let header = Header::unsealed(kind, VaultId([how; 16])).encode();
     unsealed_object(&header, rest, |bytes| (how % 4 == 1).then(|| mac(bytes))).ok()
 }
 

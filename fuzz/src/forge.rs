@@ -64,7 +64,7 @@ impl<'f> Forge<'f> {
             self.put(header.kind, &body)?;
         } else {
             let mut body = Parts::split(bytes, None).ok()?.body.to_vec();
-            let (header, with_key) = (Header::unsealed(header.kind, header.vault), cursor.flag());
+            let (header, with_key) = (Header::unsealed(header.kind, header.vault).encode(), cursor.flag());
             edit(&mut body, cursor);
             let is_config = Place::of(path) == Place::Config;
             let mac = |bytes: &[u8]| {

@@ -53,6 +53,9 @@ pub struct DatabaseFacts {
 pub struct CaptureFigures {
     /// How long the read snapshot was held.
     pub hold: Duration,
+    /// What can prove later that nothing has changed since; `None` where nothing can. Better than that of the beginning:
+    /// what was written just before the capture has had time to settle.
+    pub witness: Option<Witness>,
 }
 
 /// A read snapshot of a live database: the image as of one commit. Dropping it ends the snapshot.
@@ -112,7 +115,7 @@ impl<'a> Capture<'a> {
         if mode == "wal" { wal_end(connection).ok().flatten() } else { None }
     }
 
-    /// What can prove later that nothing has changed since; `None` where nothing can.
+    /// What can prove that nothing has changed since an earlier capture; `None` where nothing can.
     #[must_use]
     pub const fn witness(&self) -> Option<Witness> {
         self.witness
@@ -151,6 +154,7 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// `Moved` if the file was one that cannot be locked and changed meanwhile: the pages read are then worthless.
     pub fn finish(mut self) -> Result<CaptureFigures, SqliteError> {
+        let witness = self.witness.and_then(|witness| witness.seen_again(self.path));
         self.end().map_err(|error| self.failed(error))?;
         if let Some(before) = self.immutable {
             let after = FileState::of(self.path).map_err(|source| SqliteError::from_io(self.path, source))?;
@@ -158,7 +162,7 @@ impl<'a> Capture<'a> {
                 return Err(SqliteError::Moved { path: self.path.to_path_buf() });
             }
         }
-        Ok(CaptureFigures { hold: self.held() })
+        Ok(CaptureFigures { hold: self.held(), witness })
     }
 
     fn end(&mut self) -> rusqlite::Result<()> {

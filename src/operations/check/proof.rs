@@ -34,7 +34,9 @@ pub fn test_restore(
 ) -> Result<Vec<Problem>> {
     let mut warnings = Vec::new();
     let problems = prove(vault, snapshot, level, monitor, &mut warnings);
-    warnings.iter().for_each(|warning| monitor.warn(warning));
+    for warning in &warnings {
+        monitor.warn(warning);
+    }
     problems
 }
 
