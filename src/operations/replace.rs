@@ -2,7 +2,7 @@
 //! old one's log.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::sole_use::{SoleUse, holders};
@@ -20,7 +20,7 @@ pub(super) fn replace(new: &Path, target: &Path) -> Result<()> {
         return Err(in_use(target, &holders(target)));
     };
     // In rollback mode an idle connection holds no lock. What it writes next would go to a file without a name.
-    let holders = holders(target);
+    let holders = remaining_holders(target);
     if !holders.is_empty() {
         sole.give_back();
         return Err(in_use(target, &holders));
@@ -41,6 +41,19 @@ pub(super) fn replace(new: &Path, target: &Path) -> Result<()> {
             sole.give_back();
             Err(error)
         }
+    }
+}
+
+/// Those that still have the file open after [`PATIENCE`]. A process that this one has just forked has all that this one
+/// has open, until it becomes the program it is meant to be.
+fn remaining_holders(target: &Path) -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let holders = holders(target);
+        if holders.is_empty() || Instant::now() >= deadline {
+            return holders;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

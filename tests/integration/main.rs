@@ -16,6 +16,7 @@ mod children;
 mod cli_cases;
 mod crash;
 mod databases;
+mod history;
 mod live;
 mod recover;
 mod restore_cases;
