@@ -139,11 +139,13 @@ impl Header {
             return Err(newer("flag set", flags.into()));
         }
         let sealed = u8::from(kind.is_sealed());
-        if fixed[64] != sealed {
-            return Err(newer("key source", fixed[64].into()));
-        }
-        if fixed[65] != sealed {
-            return Err(newer("cipher suite", fixed[65].into()));
+        for (what, found) in [("key source", fixed[64]), ("cipher suite", fixed[65])] {
+            match found {
+                found if found == sealed => {}
+                // Known, but not for an object of this kind.
+                0 | 1 => return Err(FormatError::Invalid(what)),
+                unknown => return Err(newer(what, unknown.into())),
+            }
         }
         if fixed[68..72] != [0; 4] {
             return Err(FormatError::Invalid("header"));
@@ -421,6 +423,39 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ignorable_parts_are_ignored_and_critical_ones_refused(
+            flags: u8, tags in proptest::collection::btree_set(1u16.., 0..8), critical: bool,
+            value in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let list = |what, tags: &mut dyn Iterator<Item = u16>| {
+                let mut writer = FieldWriter::new(what);
+                for tag in tags {
+                    writer.put_raw(tag, value.clone());
+                }
+                writer
+            };
+            let even = tags.iter().find(|tag| *tag % 2 == 0 && **tag > 6).copied().filter(|_| critical);
+            let odd = || tags.iter().copied().filter(|tag| tag % 2 == 1).chain(even);
+            let extension = list("header extension", &mut odd()).finish().unwrap();
+            let mut header = Header::unsealed(ObjectKind::KeySlot, VaultId([7; 16])).encode().to_vec();
+            header[11] = flags;
+            header[66..68].copy_from_slice(&u16::try_from(extension.len()).unwrap().to_le_bytes());
+            let before = [&header[..], &extension, &[0]].concat();
+            let mut trailer = list("trailer", &mut tags.iter().copied().filter(|tag| tag % 2 == 1));
+            trailer.put(4, blake3::hash(&before).as_bytes()).unwrap();
+            let trailer = trailer.finish().unwrap();
+            let end = u32::try_from(trailer.len()).unwrap().to_le_bytes();
+            let bytes = [&before[..], &trailer, &end, b"PGVT"].concat();
+            match Parts::split(&bytes, None) {
+                Ok(parts) => {
+                    prop_assert!(even.is_none());
+                    prop_assert_eq!((parts.body, parts.header_bytes), (&[0][..], &before[..before.len() - 1]));
+                }
+                Err(error) => prop_assert!(even.is_some() && error.is_newer(), "{}", error),
+            }
+        }
+
         #[test]
         fn any_bytes_split_or_fail(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), plausible: bool) {
             if plausible && bytes.len() > 80 {

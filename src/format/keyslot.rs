@@ -211,6 +211,58 @@ impl KeySlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn any_slot() -> impl Strategy<Value = KeySlot> {
+        let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
+        let argon2 = (8192u32..=65_536, 1u32..=8, 1u32..=16);
+        (
+            0u8..3,
+            any::<[u8; 8]>(),
+            any::<[u8; 32]>(),
+            argon2,
+            bytes(80),
+            proptest::option::of((any::<u32>(), bytes(80))),
+        )
+            .prop_map(|(kind, id, salt, (memory, passes, lanes), sealed_keyring, note)| {
+                let kind =
+                    [SlotKind::Passphrase, SlotKind::KeyFile, SlotKind::RecoveryKey][usize::from(kind)];
+                let argon2 =
+                    (kind == SlotKind::Passphrase).then(|| Argon2Params::new(memory, passes, lanes).unwrap());
+                KeySlot { kind, id: SlotId(id), salt, argon2, sealed_keyring, note, ..sample() }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn every_slot_goes_both_ways(slot in any_slot()) {
+            prop_assert_eq!(KeySlot::decode(&slot.encode().unwrap()).unwrap(), slot);
+        }
+
+        #[test]
+        fn changed_bytes_are_refused(slot in any_slot(), position: prop::sample::Index, change in 1u8..) {
+            let mut bytes = slot.encode().unwrap();
+            let position = position.index(bytes.len());
+            bytes[position] ^= change;
+            prop_assert!(KeySlot::decode(&bytes).ok().is_none_or(|decoded| decoded == slot));
+        }
+
+        #[test]
+        fn an_extended_header_is_kept_and_authenticated(slot in any_slot(), flags: u8, extension in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut writer = FieldWriter::new("header extension");
+            writer.put_raw(7, extension);
+            let extension = writer.finish().unwrap();
+            let mut header = slot.header.clone();
+            header[11] = flags;
+            header[66..68].copy_from_slice(&u16::try_from(extension.len()).unwrap().to_le_bytes());
+            header.extend(extension);
+            let extended = KeySlot { header: header.clone(), ..slot.clone() };
+            let decoded = KeySlot::decode(&extended.encode().unwrap()).unwrap();
+            prop_assert!(decoded.associated_data().unwrap().starts_with(&header));
+            prop_assert_ne!(decoded.associated_data().unwrap(), slot.associated_data().unwrap());
+            prop_assert_eq!(decoded, extended);
+        }
+    }
 
     fn sample() -> KeySlot {
         KeySlot {

@@ -253,6 +253,48 @@ fn objects(fields: &mut Fields<'_>) -> Result<Vec<ObjectName>, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn any_entry() -> impl Strategy<Value = LogEntry> {
+        let ids = proptest::collection::vec(any::<[u8; 16]>().prop_map(SnapshotId), 0..4);
+        let names = proptest::collection::vec(any::<[u8; 32]>().prop_map(ObjectName), 0..4);
+        prop_oneof![
+            ids.clone().prop_map(LogEntry::Aborted),
+            (ids.clone(), proptest::option::of(".{0,30}"))
+                .prop_map(|(ids, why)| LogEntry::Forgotten(ids, why)),
+            ids.prop_map(LogEntry::Pinned),
+            (names.clone(), any::<i64>()).prop_map(|(names, until)| LogEntry::Condemned(names, until)),
+            (names.clone(), any::<u8>()).prop_map(|(names, level)| LogEntry::Verified(names, level)),
+            (names, any::<u64>(), any::<[u8; 8]>()).prop_map(|(names, generation, slot)| {
+                let slots = names.iter().map(|name| (SlotId(slot), *name)).collect();
+                LogEntry::Keyring(KeyringState { generation, config: ObjectName([1; 32]), slots, epoch: 1 })
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_log_goes_both_ways(
+            sequence in 1u64.., previous in any::<[u8; 32]>(), time_us: i64,
+            entries in proptest::collection::vec(any_entry(), 0..6),
+        ) {
+            let previous = ObjectName(if sequence == 1 { [0; 32] } else { previous });
+            let log = Log { writer: WriterId([1; 16]), sequence, previous, time_us, entries };
+            let bytes = log.encode().unwrap();
+            prop_assert_eq!(Log::decode(&bytes).unwrap(), log);
+        }
+
+        #[test]
+        fn changed_bytes_decode_or_fail(
+            entries in proptest::collection::vec(any_entry(), 1..6), position: prop::sample::Index, value: u8,
+        ) {
+            let (writer, previous) = (WriterId([1; 16]), ObjectName([2; 32]));
+            let mut bytes = Log { writer, sequence: 2, previous, time_us: 0, entries }.encode().unwrap();
+            let position = position.index(bytes.len());
+            bytes[position] = value;
+            let _ = Log::decode(&bytes);
+        }
+    }
 
     #[test]
     fn every_entry_goes_both_ways() {

@@ -502,6 +502,57 @@ mod tests {
     }
 
     #[test]
+    fn what_exceeds_a_limit_is_neither_written_nor_read() {
+        let text = |len: usize| Some("x".repeat(len));
+        let sample = Manifest {
+            database: DatabaseId([1; 16]),
+            name: "app".to_owned(),
+            created_at_us: 0,
+            kind: Kind::Manual,
+            content: Content::Document(0),
+            root: None,
+            sha256: None,
+            parent: None,
+            host: HostId([4; 16]),
+            details: Details::default(),
+        };
+        let details = |details: Details| Manifest { details, ..sample.clone() };
+        let longest = details(Details {
+            host_name: text(limits::STRING),
+            source_path: Some(vec![1; limits::PATH]),
+            description: text(limits::DESCRIPTION),
+            tags: vec![("k".repeat(limits::STRING), String::new()); 3],
+            required_tables: vec!["t".to_owned(); limits::LABELS],
+            ..Details::default()
+        });
+        assert_eq!(Manifest::decode(&longest.encode().unwrap()).unwrap(), longest);
+        for wrong in [
+            details(Details { host_name: text(limits::STRING + 1), ..Details::default() }),
+            details(Details { source_path: Some(vec![1; limits::PATH + 1]), ..Details::default() }),
+            details(Details { description: text(limits::DESCRIPTION + 1), ..Details::default() }),
+            details(Details { sqlite_version: text(limits::STRING + 1), ..Details::default() }),
+            details(Details { tool_version: text(limits::STRING + 1), ..Details::default() }),
+            details(Details { tags: vec![Default::default(); limits::LABELS + 1], ..Details::default() }),
+            details(Details { tags: vec![("k".repeat(4097), String::new())], ..Details::default() }),
+            details(Details {
+                required_tables: vec![String::new(); limits::LABELS + 1],
+                ..Details::default()
+            }),
+            Manifest { name: String::new(), ..sample.clone() },
+            Manifest { name: "n".repeat(limits::STRING + 1), ..sample.clone() },
+            Manifest { root: Some(ChunkId([1; 16])), ..sample.clone() },
+            Manifest { content: Content::Document(1), ..sample.clone() },
+            Manifest {
+                content: Content::Document(limits::IMAGE + 1),
+                root: Some(ChunkId([1; 16])),
+                ..sample.clone()
+            },
+        ] {
+            assert!(wrong.encode().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn many_manifests_share_an_object() {
         let manifests = vec![vec![1, 2], vec![], vec![3]];
         assert_eq!(decode_snapshots(&encode_snapshots(&manifests).unwrap()).unwrap(), manifests);

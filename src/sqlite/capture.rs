@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::LOCK_BYTE_OFFSET;
-use super::database::{FileState, busy_or};
+use super::database::{FileState, busy_or, patiently};
 use super::error::SqliteError;
 use super::header::{DatabaseHeader, JournalMode, TextEncoding};
 use super::image::{DEFAULT_PAGE_SIZE, check_range};
@@ -53,6 +53,9 @@ pub struct DatabaseFacts {
 pub struct CaptureFigures {
     /// How long the read snapshot was held.
     pub hold: Duration,
+    /// What can prove later that nothing has changed since; `None` where nothing can. Better than that of the beginning:
+    /// what was written just before the capture has had time to settle.
+    pub witness: Option<Witness>,
 }
 
 /// A read snapshot of a live database: the image as of one commit. Dropping it ends the snapshot.
@@ -72,6 +75,7 @@ impl<'a> Capture<'a> {
     pub(super) fn begin(
         connection: &'a mut Connection,
         path: &'a Path,
+        patience: Duration,
         immutable: Option<&'a FileState>,
     ) -> Result<Self, SqliteError> {
         let started = Instant::now();
@@ -87,7 +91,7 @@ impl<'a> Capture<'a> {
             witness: None,
         };
         let log_before = capture.log_end();
-        capture.take_snapshot().map_err(|error| busy_or(path, error, started))?;
+        capture.take_snapshot(patience).map_err(|error| busy_or(path, error, started))?;
         capture.since = Instant::now();
         let log = log_before.zip(capture.log_end());
         let connection = capture.pages.connection();
@@ -111,7 +115,7 @@ impl<'a> Capture<'a> {
         if mode == "wal" { wal_end(connection).ok().flatten() } else { None }
     }
 
-    /// What can prove later that nothing has changed since; `None` where nothing can.
+    /// What can prove that nothing has changed since an earlier capture; `None` where nothing can.
     #[must_use]
     pub const fn witness(&self) -> Option<Witness> {
         self.witness
@@ -119,10 +123,10 @@ impl<'a> Capture<'a> {
 
     /// `BEGIN` alone takes no lock; the first read does. It reads no more than the header, so that a
     /// damaged schema does not stand in the way.
-    fn take_snapshot(&self) -> rusqlite::Result<()> {
+    fn take_snapshot(&self, patience: Duration) -> rusqlite::Result<()> {
         let connection = self.pages.connection();
         connection.execute_batch("BEGIN")?;
-        connection.query_row("PRAGMA schema_version", (), |_| Ok(()))
+        patiently(connection, patience, || connection.query_row("PRAGMA schema_version", (), |_| Ok(())))
     }
 
     /// What is known of the database.
@@ -150,6 +154,7 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// `Moved` if the file was one that cannot be locked and changed meanwhile: the pages read are then worthless.
     pub fn finish(mut self) -> Result<CaptureFigures, SqliteError> {
+        let witness = self.witness.and_then(|witness| witness.seen_again(self.path));
         self.end().map_err(|error| self.failed(error))?;
         if let Some(before) = self.immutable {
             let after = FileState::of(self.path).map_err(|source| SqliteError::from_io(self.path, source))?;
@@ -157,7 +162,7 @@ impl<'a> Capture<'a> {
                 return Err(SqliteError::Moved { path: self.path.to_path_buf() });
             }
         }
-        Ok(CaptureFigures { hold: self.held() })
+        Ok(CaptureFigures { hold: self.held(), witness })
     }
 
     fn end(&mut self) -> rusqlite::Result<()> {

@@ -74,6 +74,22 @@ impl Witness {
         }
     }
 
+    /// The witness at a later moment of the same hold. A file that nobody could write meanwhile only gets older; one that
+    /// looks different all the same proves nothing.
+    pub(super) fn seen_again(self, path: &Path) -> Option<Self> {
+        let State::File { size, modified_ns, changed_ns, .. } = self.state else { return Some(self) };
+        let again = Self::take(path, None)?;
+        match again.state {
+            State::File { size: size_now, modified_ns: modified_now, changed_ns: changed_now, .. }
+                if self.file == again.file
+                    && (size, modified_ns, changed_ns) == (size_now, modified_now, changed_now) =>
+            {
+                Some(again)
+            }
+            _ => None,
+        }
+    }
+
     /// Looks at `path`, on which a read lock is held. `log` is what was seen of the log before and after taking the
     /// snapshot: only if both are the same, it is what the snapshot sees.
     pub(super) fn take(path: &Path, log: Option<(WalEnd, WalEnd)>) -> Option<Self> {

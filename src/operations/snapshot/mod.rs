@@ -24,7 +24,7 @@ use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, 
 use crate::ids::{ChunkId, HostId, SnapshotId};
 use crate::monitor::Monitor;
 use crate::page_source::{Geometry, PageSource};
-use crate::sqlite::{self, Capture, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
+use crate::sqlite::{self, Capture, CaptureFigures, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
 use crate::vault::log::History;
 use crate::vault::writer::{EncodedChunk, RunWriter};
 use crate::vault::{Catalog, Snapshot, Vault, VaultError};
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
             }
         }
         let facts = capture.facts().clone();
-        let source = Source {
+        let mut source = Source {
             canonical: &canonical,
             facts,
             geometry: capture.geometry(),
@@ -245,11 +245,12 @@ impl<'a> Run<'a> {
         } else {
             unchanged::tree_of(self.vault, parent.as_ref(), &source, self.request)?
         };
-        let (stored, hold) = match proven {
-            Some(stored) => (stored, capture.finish()?.hold),
+        let (stored, figures) = match proven {
+            Some(stored) => (stored, capture.finish()?),
             None => self.read(path, &identity, parent.as_ref(), capture)?,
         };
-        let timing_ms = (millis(hold), millis(started.elapsed()));
+        source.witness = figures.witness.map(unchanged::to_format);
+        let timing_ms = (millis(figures.hold), millis(started.elapsed()));
         let manifest = self.manifest(&identity, parent.as_ref(), &source, &stored, timing_ms);
         self.finish(path, manifest)
     }
@@ -261,7 +262,7 @@ impl<'a> Run<'a> {
         identity: &Identity,
         parent: Option<&Snapshot>,
         capture: Capture<'_>,
-    ) -> Result<(StoredTree, Duration)> {
+    ) -> Result<(StoredTree, CaptureFigures)> {
         let image_len = capture.geometry().image_len();
         let mut image = ImageWriter::new(self.vault, parent, image_len, self.request.compression_level);
         let max_hold = self.request.max_hold;
@@ -274,11 +275,11 @@ impl<'a> Run<'a> {
                 Some(limit) if capture.held() > limit => Err(held_too_long(path, limit)),
                 _ => Ok(()),
             },
-            |capture| Ok(capture.finish()?.hold),
+            |capture| Ok(capture.finish()?),
         );
         self.monitor.finish();
-        let (pages, hold) = stored?;
-        Ok((pages.finish(&mut self.writer)?, hold))
+        let (pages, figures) = stored?;
+        Ok((pages.finish(&mut self.writer)?, figures))
     }
 
     fn manifest(
