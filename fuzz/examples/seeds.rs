@@ -44,7 +44,8 @@ fn main() {
 /// Small databases of every build.
 fn images() -> Vec<(String, Vec<u8>)> {
     let folder = tempfile::tempdir().unwrap();
-    let people = "CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, age INT CHECK(age >= 0));
+    let people =
+        "CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, age INT CHECK(age >= 0));
         CREATE INDEX people_name ON people(name, age);
         WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 60)
         INSERT INTO people SELECT i, 'person ' || i, i % 90 FROM n;";
@@ -269,7 +270,11 @@ impl Seeds {
         self.add("codec", "decode-delta", [&[1, len[0], len[1]], &frame[..], b"\0|", chunk].concat());
         self.add("codec", "encode", [&[2, 0, 0], chunk, b"\0|"].concat());
         self.add("codec", "encode-delta", [&[3, 0, 0], &changed[..], b"\0|", chunk].concat());
-        self.add("codec", "encode-dictionary", [&[3, 0, 0], chunk, b"\0|", &[0x37, 0xA4, 0x30, 0xEC], chunk].concat());
+        self.add(
+            "codec",
+            "encode-dictionary",
+            [&[3, 0, 0], chunk, b"\0|", &[0x37, 0xA4, 0x30, 0xEC], chunk].concat(),
+        );
     }
 
     /// One seed for each sort of edit; the fuzzer combines them.
@@ -277,8 +282,13 @@ impl Seeds {
         self.add("hostile_vault", "untouched", []);
         for how in [0u8, 16, 48, 2, 18, 3, 4, 5, 6, 7] {
             for variant in 0u8..6 {
-                let rest: Vec<u8> = (0..48u8).map(|at| at.wrapping_mul(37).wrapping_add(variant * 11)).collect();
-                self.add("hostile_vault", &format!("edit-{how}-{variant}"), [vec![how, variant], rest].concat());
+                let rest: Vec<u8> =
+                    (0..48u8).map(|at| at.wrapping_mul(37).wrapping_add(variant * 11)).collect();
+                self.add(
+                    "hostile_vault",
+                    &format!("edit-{how}-{variant}"),
+                    [vec![how, variant], rest].concat(),
+                );
             }
         }
         for image in 0..fixture::images().len() {

@@ -78,7 +78,9 @@ pub fn key_slot(data: &[u8]) {
     let Some(bytes) = unsealed(data, ObjectKind::KeySlot) else { return };
     if let Some(slot) = there_and_back(KeySlot::decode, KeySlot::encode, &bytes) {
         // Not a passphrase: Argon2id within its bounds is slow on purpose.
-        for unlocker in [Unlocker::KeyFile(Secret32::new([1; 32])), Unlocker::RecoveryKey(Secret32::new([1; 32]))] {
+        for unlocker in
+            [Unlocker::KeyFile(Secret32::new([1; 32])), Unlocker::RecoveryKey(Secret32::new([1; 32]))]
+        {
             assert!(!matches!(unlocker.open(&slot), Ok(Some(_))), "a slot was opened that nobody made");
         }
     }
@@ -96,8 +98,7 @@ pub fn keyring(data: &[u8]) {
 
 pub fn directory(data: &[u8]) {
     for kind in [ObjectKind::PagePack, ObjectKind::MetadataPack] {
-        let Some(directory) =
-            there_and_back(|bytes| Directory::decode(kind, bytes), Directory::encode, data)
+        let Some(directory) = there_and_back(|bytes| Directory::decode(kind, bytes), Directory::encode, data)
         else {
             continue;
         };

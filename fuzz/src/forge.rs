@@ -88,7 +88,10 @@ impl<'f> Forge<'f> {
             match cursor.byte() % 6 {
                 0 => packs[at].name = other.name,
                 1 => packs[at].header.clone_from(&other.header),
-                2 => packs[at].object_len = packs[at].object_len.wrapping_add_signed(i64::from(cursor.byte().cast_signed())),
+                2 => {
+                    packs[at].object_len =
+                        packs[at].object_len.wrapping_add_signed(i64::from(cursor.byte().cast_signed()))
+                }
                 3 => packs.push(self.packs[cursor.below(self.packs.len())].clone()),
                 _ => {
                     let mut records = packs[at].directory.records().to_vec();
@@ -136,7 +139,8 @@ impl<'f> Forge<'f> {
                 1 => manifest.root = None,
                 2 => {
                     let page_size = PageSize::new(512 << (cursor.byte() % 8))?;
-                    manifest.content = Content::Image(Geometry { page_size, page_count: u32::from(cursor.u16()) });
+                    manifest.content =
+                        Content::Image(Geometry { page_size, page_count: u32::from(cursor.u16()) });
                 }
                 3 => manifest.content = Content::Document(cursor.u64() >> (cursor.byte() % 64)),
                 4 => manifest.sha256 = None,

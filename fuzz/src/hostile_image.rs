@@ -2,7 +2,9 @@
 //! question ends with an answer or an error.
 
 use pagevault::page_source::PageSize;
-use pagevault::sqlite::{CheckLevel, ImageConnection, MemoryImage, has_table, schema_fingerprint, verify_image};
+use pagevault::sqlite::{
+    CheckLevel, ImageConnection, MemoryImage, has_table, schema_fingerprint, verify_image,
+};
 
 use crate::cursor::Cursor;
 use crate::fixture;
@@ -34,11 +36,8 @@ pub fn hostile_image(data: &[u8]) {
             bytes
         }
     };
-    let image = if how & 4 == 0 {
-        MemoryImage::new(bytes)
-    } else {
-        MemoryImage::with_page_size(bytes, page_size)
-    };
+    let image =
+        if how & 4 == 0 { MemoryImage::new(bytes) } else { MemoryImage::with_page_size(bytes, page_size) };
     let Ok(image) = image else { return };
     let _ = verify_image(Box::new(image.clone()), level, &["people".to_owned()]);
     if let Ok(connection) = ImageConnection::open(Box::new(image), 1 << 20) {

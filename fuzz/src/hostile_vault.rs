@@ -21,7 +21,7 @@ use crate::forge::{Forge, edit, refile};
 /// More would only be slower.
 const EDITS: usize = 12;
 /// Snapshots that are put together.
-const RESTORES: usize = 6;
+const RESTORES: usize = 5;
 
 pub fn hostile_vault(data: &[u8]) {
     let fixture = fixture::vault();
@@ -35,10 +35,16 @@ pub fn hostile_vault(data: &[u8]) {
         // An edit that makes no sense changes nothing.
         let _ = apply(fixture, &store, &mut forge, &mut cursor);
     }
-    judge(fixture, &store);
+    // One of the snapshots is asked of SQLite as well, in turn.
+    judge(fixture, &store, data.len() % RESTORES);
 }
 
-fn apply(fixture: &Fixture, store: &MemoryStore, forge: &mut Forge<'_>, cursor: &mut Cursor<'_>) -> Option<()> {
+fn apply(
+    fixture: &Fixture,
+    store: &MemoryStore,
+    forge: &mut Forge<'_>,
+    cursor: &mut Cursor<'_>,
+) -> Option<()> {
     let how = cursor.byte();
     match how % 8 {
         0 | 1 => {
@@ -74,7 +80,7 @@ fn apply(fixture: &Fixture, store: &MemoryStore, forge: &mut Forge<'_>, cursor: 
     Some(())
 }
 
-fn judge(fixture: &Fixture, store: &MemoryStore) {
+fn judge(fixture: &Fixture, store: &MemoryStore, proven: usize) {
     let clock = FixedClock(Timestamp::UNIX_EPOCH);
     let _ = check_names(store, &Silent);
     let Some(vault) = fixture::open(Box::new(store.fork())) else { return };
@@ -84,7 +90,7 @@ fn judge(fixture: &Fixture, store: &MemoryStore) {
     let catalog = vault.catalog(&vault.history().expect("a history")).expect("a catalog");
     let _ = choose(&catalog, &SnapshotSpec::Latest(None), clock.0);
     let small = catalog.snapshots.iter().filter(|snapshot| snapshot.manifest.content.len() <= SMALL);
-    for snapshot in small.take(RESTORES) {
+    for (number, snapshot) in small.take(RESTORES).enumerate() {
         let mut bytes = Vec::new();
         let mut sink = |piece: &[u8]| {
             bytes.extend_from_slice(piece);
@@ -98,9 +104,14 @@ fn judge(fixture: &Fixture, store: &MemoryStore) {
             if restored.is_ok() {
                 assert_eq!(Some(&bytes), true_bytes.as_ref(), "wrong bytes were restored");
             }
-            assert!(true_bytes.as_ref().is_some_and(|whole| whole.starts_with(&bytes)), "wrong bytes were handed over");
+            assert!(
+                true_bytes.as_ref().is_some_and(|whole| whole.starts_with(&bytes)),
+                "wrong bytes were handed over"
+            );
         }
-        let _ = test_restore(&vault, snapshot, CheckLevel::Full, &Silent);
+        if number == proven {
+            let _ = test_restore(&vault, snapshot, CheckLevel::Full, &Silent);
+        }
     }
     add_slot(&vault);
 }
