@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::LOCK_BYTE_OFFSET;
-use super::database::{FileState, busy_or};
+use super::database::{FileState, busy_or, patiently};
 use super::error::SqliteError;
 use super::header::{DatabaseHeader, JournalMode, TextEncoding};
 use super::image::{DEFAULT_PAGE_SIZE, check_range};
@@ -75,6 +75,7 @@ impl<'a> Capture<'a> {
     pub(super) fn begin(
         connection: &'a mut Connection,
         path: &'a Path,
+        patience: Duration,
         immutable: Option<&'a FileState>,
     ) -> Result<Self, SqliteError> {
         let started = Instant::now();
@@ -90,7 +91,7 @@ impl<'a> Capture<'a> {
             witness: None,
         };
         let log_before = capture.log_end();
-        capture.take_snapshot().map_err(|error| busy_or(path, error, started))?;
+        capture.take_snapshot(patience).map_err(|error| busy_or(path, error, started))?;
         capture.since = Instant::now();
         let log = log_before.zip(capture.log_end());
         let connection = capture.pages.connection();
@@ -122,10 +123,10 @@ impl<'a> Capture<'a> {
 
     /// `BEGIN` alone takes no lock; the first read does. It reads no more than the header, so that a
     /// damaged schema does not stand in the way.
-    fn take_snapshot(&self) -> rusqlite::Result<()> {
+    fn take_snapshot(&self, patience: Duration) -> rusqlite::Result<()> {
         let connection = self.pages.connection();
         connection.execute_batch("BEGIN")?;
-        connection.query_row("PRAGMA schema_version", (), |_| Ok(()))
+        patiently(connection, patience, || connection.query_row("PRAGMA schema_version", (), |_| Ok(())))
     }
 
     /// What is known of the database.

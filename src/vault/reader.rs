@@ -132,9 +132,10 @@ fn plan_below(
     Ok(if forms.is_empty() { None } else { Some(ChunkPlan { class, id, below, forms }) })
 }
 
-/// Openers of packs, shared by all readers of a vault.
+/// Openers of packs, shared by all readers of a vault; each with the header it is made from, for index objects may
+/// disagree on that.
 #[derive(Debug)]
-pub struct Openers(Mutex<LruCache<ObjectName, Arc<RecordOpener>>>);
+pub struct Openers(Mutex<LruCache<ObjectName, (Vec<u8>, Arc<RecordOpener>)>>);
 
 impl Default for Openers {
     fn default() -> Self {
@@ -145,13 +146,15 @@ impl Default for Openers {
 impl Openers {
     fn get(&self, core: &Core, location: &Location) -> Result<Arc<RecordOpener>, VaultError> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(opener) = cache.get(&location.pack) {
+        if let Some((header, opener)) = cache.get(&location.pack)
+            && *header == location.header
+        {
             return Ok(Arc::clone(opener));
         }
         let opener = RecordOpener::new(&core.keys, &location.header)
             .map(Arc::new)
             .map_err(|error| VaultError::of_object(pack_path(location), error))?;
-        cache.put(location.pack, Arc::clone(&opener));
+        cache.put(location.pack, (location.header.clone(), Arc::clone(&opener)));
         Ok(opener)
     }
 }

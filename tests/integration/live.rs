@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 
 use pagevault::error::ErrorKind;
 use pagevault::operations::snapshot::SnapshotReport;
-use pagevault::store::LocalStore;
 use pagevault::vault::Vault;
 use rusqlite::Connection;
 
 use crate::children::{Process, pagevault, workload};
 use crate::databases::{settled, with_suffix};
-use crate::support::{create_vault, restore_to, take};
+use crate::support::{memory_vault, restore_to, take};
 
 /// Snapshots in all, in both journal modes.
 fn wanted() -> usize {
@@ -89,7 +88,7 @@ fn moves(judge: Judge<'_>, database: &Path) -> u64 {
     }
 }
 
-/// A database that others work on, the vaults it goes to, and a folder to restore into.
+/// A database that others work on, a vault in memory, and a folder for restores and the vault of the command line.
 struct Scene<'a> {
     folder: &'a Path,
     database: PathBuf,
@@ -100,12 +99,11 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn new(folder: &'a Path, judge: Judge<'a>) -> Self {
-        let store = LocalStore::create(folder.join("vault")).unwrap();
         fs::create_dir(folder.join("place")).unwrap();
         Self {
             folder,
             database: folder.join("app.db"),
-            vault: create_vault(Box::new(store)),
+            vault: memory_vault().0,
             judge,
             tally: Tally::default(),
         }

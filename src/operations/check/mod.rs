@@ -2,6 +2,7 @@
 //! data, read, opened and decoded. A test restore adds SQLite's own opinion of a stored image.
 
 mod controls;
+mod promises;
 mod proof;
 mod references;
 
@@ -11,13 +12,14 @@ use std::ops::ControlFlow;
 pub use self::proof::test_restore;
 
 use self::controls::{check_controls, check_history};
+use self::promises::Promises;
 use self::proof::test_restore_into;
 use self::references::check_references;
 use super::list::{SnapshotSpec, choose};
 use crate::clock::Clock;
 use crate::crypto::seal::open_directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::envelope::ObjectKind;
+use crate::format::envelope::{Header, ObjectKind};
 use crate::format::vault_config::VaultConfig;
 use crate::format::{keyslot::KeySlot, limits};
 use crate::ids::{ObjectName, SnapshotId};
@@ -279,13 +281,14 @@ fn check_packs(
     }
     let chosen: Vec<_> = choose_packs(present, level)?;
     monitor.begin("check", "data", chosen.iter().map(|(_, meta)| meta.size).sum());
+    let promises = if chosen.is_empty() { Promises::default() } else { Promises::read(vault)? };
     let mut reader = vault.reader();
     for (name, meta) in chosen {
         if monitor.interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
         if !bad.packs.contains_key(&name) {
-            check_pack(vault, &meta.path, name, &mut reader, &mut bad, report);
+            check_pack(vault, &meta.path, name, &promises, &mut reader, &mut bad, report)?;
         }
         monitor.advance(meta.size);
     }
@@ -326,25 +329,36 @@ fn check_pack(
     vault: &Vault,
     path: &ObjectPath,
     name: ObjectName,
+    promises: &Promises,
     reader: &mut ChunkReader,
     bad: &mut Bad,
     report: &mut CheckReport,
-) {
+) -> Result<()> {
     let core = vault.core();
     let opened = crate::vault::read_named(&*core.store, path, name).and_then(|bytes| {
         report.bytes_read += bytes.len() as u64;
-        open_directory(&core.keys, &bytes).map_err(|error| VaultError::of_object(path, error))
+        let opened = open_directory(&core.keys, &bytes).and_then(|(_, directory)| {
+            let (_, header_len) = Header::decode(&bytes)?;
+            Ok((bytes[..header_len].to_vec(), directory))
+        });
+        opened.map_err(|error| VaultError::of_object(path, error))
     });
-    let directory = match opened {
-        Ok((_, directory)) => directory,
-        Err(error) if error.is_of_ignorable_kind() => return,
+    let (header, directory) = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.is_of_ignorable_kind() => return Ok(()),
         Err(error) => {
             report.vault_problem(path, &error);
             bad.packs.insert(name, error.to_string());
             // Which of its records are whole all the same, shows when the snapshots are walked.
-            return;
+            return Ok(());
         }
     };
+    for index in promises.broken(name, &header, &directory)? {
+        let message = format!("it says something else of pack {path} than the pack itself");
+        // What can be read as it says all the same, shows when the snapshots are walked.
+        bad.packs.insert(name, format!("index object {index}: {message}"));
+        report.problem(format!("{}/{index}", layout::INDEX), "damaged", message);
+    }
     let mut plain = Vec::new();
     for (number, record) in (0u32..).zip(directory.records()) {
         report.chunks += 1;
@@ -359,23 +373,8 @@ fn check_pack(
             bad.records.insert((name, number), error.to_string());
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_subset_is_rounded_up_and_has_no_repetitions() {
-        let metas: Vec<ObjectMeta> = (0..10)
-            .map(|_| ObjectMeta { path: ObjectPath::new("a").unwrap(), size: 1, modified: None })
-            .collect();
-        let present = || (0u8..10).map(|n| (ObjectName([n; 32]), &metas[usize::from(n)])).collect();
-        for (percent, expected) in [(0.0, 0), (5.0, 1), (10.0, 1), (11.0, 2), (100.0, 10)] {
-            let chosen = choose_packs(present(), DataLevel::Subset(percent)).unwrap();
-            assert_eq!(chosen.len(), expected);
-            assert_eq!(chosen.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>().len(), expected);
-        }
-        assert!(choose_packs(present(), DataLevel::None).unwrap().is_empty());
-    }
-}
+mod tests;
