@@ -173,9 +173,9 @@ fn empty_and_one_page() {
     let mut taken = Vec::new();
     for sql in ["", ROWS, ""] {
         if sql.is_empty() {
-            fs::write(&path, b"").unwrap()
+            fs::write(&path, b"").unwrap();
         } else {
-            execute(&path, sql)
+            execute(&path, sql);
         }
         taken.push((there_and_back(&vault, &path).0, fs::read(&path).unwrap()));
     }

@@ -183,7 +183,7 @@ fn wait_for_moves(database: &Path) {
         || -> i64 { connection.query_row("SELECT moves FROM ledger_meta", (), |row| row.get(0)).unwrap() };
     let (before, started) = (moves(), Instant::now());
     while moves() < before + 3 {
-        assert!(started.elapsed() < Duration::from_secs(60), "the writers do not begin");
+        assert!(started.elapsed() < Duration::from_mins(1), "the writers do not begin");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

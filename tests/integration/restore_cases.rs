@@ -482,7 +482,7 @@ fn the_command_line_killed_or_interrupted() {
         let mut met = 0;
         for overwrite in [true, false, true] {
             if overwrite {
-                create(&target, "PRAGMA journal_mode=wal")
+                create(&target, "PRAGMA journal_mode=wal");
             }
             let before = contents(&place);
             let mut command = pagevault(folder.path());

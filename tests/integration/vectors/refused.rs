@@ -44,7 +44,7 @@ fn envelopes() -> Vec<Vector> {
             DAMAGED,
             "magic-text-mode",
             "a line end changed in transfer",
-            edited(&good, |bytes| drop(bytes.remove(4))),
+            edited(&good, |bytes| _ = bytes.remove(4)),
         ),
         (NEWER, "version-2", "format version 2", at(8, 2)),
         (NEWER, "version-0", "format version 0", at(8, 0)),
@@ -77,7 +77,7 @@ fn envelopes() -> Vec<Vector> {
         (DAMAGED, "reserved", "reserved bytes that are not zero", at(70, 1)),
         (DAMAGED, "empty", "no byte at all", Vec::new()),
         (DAMAGED, "header-only", "nothing but a header", head.clone()),
-        (DAMAGED, "cut", "the last byte is gone", end(|bytes| drop(bytes.pop()))),
+        (DAMAGED, "cut", "the last byte is gone", end(|bytes| _ = bytes.pop())),
         (DAMAGED, "longer", "a byte too many", end(|bytes| bytes.push(0))),
         (DAMAGED, "end-magic", "another last byte", end(|bytes| *bytes.last_mut().unwrap() = b'X')),
         (
