@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 
 use rusqlite::Connection;
 
@@ -73,12 +74,28 @@ impl Drop for Process {
     }
 }
 
-/// The project's own workload, an example that `cargo test` builds.
+/// The project's own workload, an example that `cargo test` builds; `cargo test --test integration` does not, so it
+/// is built here if it is missing.
 pub fn workload() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().parent().unwrap().join("examples/workload");
-    assert!(program.exists(), "{} is missing: cargo build --example workload", program.display());
-    program
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let tests = std::env::current_exe().unwrap();
+            let profile = tests.parent().unwrap().parent().unwrap();
+            let program = profile.join("examples/workload");
+            if !program.exists() {
+                let mut build = Command::new(env!("CARGO"));
+                build.args(["build", "--quiet", "--example", "workload"]);
+                build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+                build.arg("--target-dir").arg(profile.parent().unwrap());
+                if profile.ends_with("release") {
+                    build.arg("--release");
+                }
+                assert!(build.status().unwrap().success(), "cargo build --example workload failed");
+            }
+            program
+        })
+        .clone()
 }
 
 const DATABASE: &str = "PAGEVAULT_TEST_DATABASE";
