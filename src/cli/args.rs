@@ -143,6 +143,9 @@ pub(crate) struct SnapshotArgs {
     /// Name of the database in the vault [default: the file's name without extension]
     #[arg(long, value_name = "NAME", value_parser = values::name)]
     pub(crate) name: Option<String>,
+    /// Continue the database NAME, which was at another path or host before
+    #[arg(long, requires = "name")]
+    pub(crate) moved: bool,
     /// Why the snapshot is made
     #[arg(long, value_name = "KIND", default_value = "manual", value_parser = values::snapshot_kind())]
     pub(crate) kind: Kind,

@@ -188,7 +188,17 @@ fn wait_for_moves(database: &Path) {
     }
 }
 
+/// Snapshots of one database at most. The writers never pause, so it grows as long as they work, and a long run of one
+/// database would be about its size.
+const ROUND: usize = 100;
+
 fn beside_writers(journal: &str, count: usize) {
+    for taken in (0..count).step_by(ROUND) {
+        one_round_beside_writers(journal, ROUND.min(count - taken));
+    }
+}
+
+fn one_round_beside_writers(journal: &str, count: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(folder.path(), &own_judge);
     let database = scene.database.clone();

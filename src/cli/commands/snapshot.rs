@@ -58,6 +58,7 @@ fn request(args: SnapshotArgs, context: &Context) -> Result<SnapshotRequest> {
     Ok(SnapshotRequest {
         databases: args.databases,
         name: args.name,
+        moved: args.moved,
         kind: args.kind,
         description: args.description,
         tags: args.tags,

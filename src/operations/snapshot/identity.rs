@@ -1,15 +1,16 @@
-//! Which database this is: the one first seen at this path on this host. Two files of the same name in two
-//! folders are two databases, and a name belongs to one database of a vault.
+//! Which database this is: the one whose newest snapshot is of this path on this host. Two files of the same name in
+//! two folders are two databases, and a name belongs to one database of a vault. One that moved is told so.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::SnapshotRequest;
 use crate::crypto::CryptoError;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{DatabaseId, SnapshotId};
-use crate::vault::{Catalog, VaultError};
+use crate::ids::{DatabaseId, HostId, SnapshotId};
+use crate::vault::{Catalog, Snapshot, VaultError};
 
 /// Which names are taken, and by which database; and what this run has met and not published yet.
 #[derive(Debug)]
@@ -42,17 +43,11 @@ impl Identity {
         request: &SnapshotRequest,
         canonical: &Path,
     ) -> Result<Self> {
-        let path = canonical.as_os_str().as_bytes();
-        let known = catalog.snapshots.iter().rev().find(|snapshot| {
-            let manifest = &snapshot.manifest;
-            manifest.host == request.host.id
-                && manifest.content.geometry().is_some()
-                && manifest.details.source_path.as_deref() == Some(path)
-        });
-        let newest = known.and_then(|known| {
-            let database = known.manifest.database;
-            catalog.snapshots.iter().rev().find(|snapshot| snapshot.manifest.database == database)
-        });
+        let newest = if request.moved {
+            Some(moved(catalog, request, canonical)?)
+        } else {
+            at_path(catalog, request.host.id, canonical)
+        };
         let known = newest.map(|snapshot| (snapshot.manifest.database, snapshot.manifest.name.clone()));
         let (database, known_name) = match known.or_else(|| names.new.get(canonical).cloned()) {
             Some((database, name)) => (database, Some(name)),
@@ -72,10 +67,57 @@ impl Identity {
                 ErrorKind::Refused,
                 format!("the name {name:?} belongs to another database in this vault"),
             )
-            .with_hint("choose another with --name"));
+            .with_hint("choose another with --name; if it is the same database at a new place, add --moved"));
         }
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: newest.map(|snapshot| snapshot.id) })
+    }
+}
+
+/// The newest snapshot of the database that is at `canonical`: a path that a database has left is not its any more.
+fn at_path<'c>(catalog: &'c Catalog, host: HostId, canonical: &Path) -> Option<&'c Snapshot> {
+    let path = canonical.as_os_str().as_bytes();
+    let here = |snapshot: &&Snapshot| {
+        let manifest = &snapshot.manifest;
+        manifest.host == host
+            && manifest.content.geometry().is_some()
+            && manifest.details.source_path.as_deref() == Some(path)
+    };
+    let database = catalog.snapshots.iter().rev().find(here)?.manifest.database;
+    newest_of(catalog, database).filter(here)
+}
+
+fn newest_of(catalog: &Catalog, database: DatabaseId) -> Option<&Snapshot> {
+    catalog.snapshots.iter().rev().find(|snapshot| {
+        snapshot.manifest.database == database && snapshot.manifest.content.geometry().is_some()
+    })
+}
+
+/// The newest snapshot of the database that the user says has moved to `canonical`.
+fn moved<'c>(catalog: &'c Catalog, request: &SnapshotRequest, canonical: &Path) -> Result<&'c Snapshot> {
+    let Some(name) = request.name.as_deref() else {
+        return Err(Error::new(ErrorKind::Usage, "a database that moved was not named")
+            .with_hint("say which one it is with --name"));
+    };
+    let named = catalog.snapshots.iter().rev().find(|snapshot| snapshot.manifest.name == name);
+    let Some(newest) = named.and_then(|snapshot| newest_of(catalog, snapshot.manifest.database)) else {
+        return Err(Error::new(ErrorKind::NotFound, format!("no database {name:?} in this vault"))
+            .with_hint("`list` shows the names; a new database needs no --moved"));
+    };
+    if let Some(other) = at_path(catalog, request.host.id, canonical)
+        && other.manifest.database != newest.manifest.database
+    {
+        let message = format!("{} is database {:?} already", canonical.display(), other.manifest.name);
+        return Err(Error::new(ErrorKind::Refused, message).with_hint("leave out --moved and --name"));
+    }
+    let before = newest.manifest.details.source_path.as_deref().map(|path| Path::new(OsStr::from_bytes(path)));
+    match before {
+        Some(before) if newest.manifest.host == request.host.id && before != canonical && before.exists() => {
+            let message = format!("database {name:?} is still at {}", before.display());
+            Err(Error::new(ErrorKind::Refused, message)
+                .with_hint("two files are two databases: choose another name, without --moved"))
+        }
+        _ => Ok(newest),
     }
 }
 

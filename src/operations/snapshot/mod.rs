@@ -48,6 +48,8 @@ pub struct SnapshotRequest {
     pub databases: Vec<PathBuf>,
     /// Name of the database in the vault; the file's stem if not given. For a single database only.
     pub name: Option<String>,
+    /// The database of that name is at this path now: it is continued, whatever path or host it was at.
+    pub moved: bool,
     /// Why it is made.
     pub kind: Kind,
     /// The user's words.
@@ -77,6 +79,7 @@ impl SnapshotRequest {
         Self {
             databases: databases.into_iter().map(Into::into).collect(),
             name: None,
+            moved: false,
             kind: Kind::Manual,
             description: None,
             tags: Vec::new(),
