@@ -6,7 +6,9 @@
 //! miss and never a chunk that is wrongly believed to be stored. Chunk ids in it are keyed hashes; it
 //! holds no plaintext.
 
-use std::collections::{HashMap, HashSet};
+mod whole;
+
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,14 +24,16 @@ use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
 
-const CACHE_VERSION: i32 = 1;
+const CACHE_VERSION: i32 = 2;
+/// Numbers of objects are never used again: memories of whole trees rest on that.
 const SCHEMA: &str = "
-    CREATE TABLE objects(object INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+    CREATE TABLE objects(object INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE);
     CREATE TABLE packs(pack INTEGER PRIMARY KEY, object INTEGER NOT NULL, name BLOB NOT NULL, header BLOB NOT NULL,
                        object_len INTEGER NOT NULL);
     CREATE INDEX packs_object ON packs(object);
     CREATE TABLE chunks(id BLOB NOT NULL, pack INTEGER NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL,
                         PRIMARY KEY(id, pack, number)) WITHOUT ROWID;
+    CREATE TABLE trees(root BLOB PRIMARY KEY, last_object INTEGER NOT NULL, mark BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Where one stored form of a chunk is, and what its seal says.
@@ -53,9 +57,11 @@ pub struct ChunkIndex {
     connection: Connection,
     key: Secret32,
     /// Cache row of each index object that the vault was seen to have.
-    seen: HashMap<i64, ObjectName>,
+    seen: BTreeMap<i64, ObjectName>,
     /// Packs that index objects name and the vault was seen to lack.
     lost: HashSet<ObjectName>,
+    /// What memories of whole trees rest on; `None` until it is asked for, and when it has changed.
+    basis: Option<whole::Basis>,
     /// The file of the cache, unless it is a private one.
     file: Option<PathBuf>,
 }
@@ -79,7 +85,7 @@ impl ChunkIndex {
             Some((connection, file)) => (connection, Some(file)),
             None => (open_temporary()?, None),
         };
-        Ok(Self { connection, key, seen: HashMap::new(), lost: HashSet::new(), file })
+        Ok(Self { connection, key, seen: BTreeMap::new(), lost: HashSet::new(), basis: None, file })
     }
 
     /// Reads every index object anew, past the cache.
@@ -121,8 +127,13 @@ impl ChunkIndex {
         let lost = named.iter().filter(|pack| present.binary_search(pack).is_err()).map(|(name, _)| *name);
         let mut lost: Vec<ObjectName> = lost.collect();
         lost.dedup();
-        self.lost = lost.iter().copied().collect();
+        self.set_lost(lost.iter().copied().collect());
         Ok(lost)
+    }
+
+    fn set_lost(&mut self, lost: HashSet<ObjectName>) {
+        self.lost = lost;
+        self.basis = None;
     }
 
     /// Makes the cache know the index objects that the vault has now, and no others.
@@ -145,6 +156,7 @@ impl ChunkIndex {
     fn load(&mut self, core: &Core, listed: &[(ObjectName, u64)]) -> Result<Vec<SkippedIndex>, VaultError> {
         self.drop_vanished(listed)?;
         self.seen.clear();
+        self.basis = None;
         let mut skipped = Vec::new();
         for (name, _) in listed {
             if let Some(object) = object_row(&self.connection, *name)? {
@@ -204,6 +216,7 @@ impl ChunkIndex {
         };
         transaction.commit()?;
         self.seen.insert(object, name);
+        self.basis = None;
         Ok(())
     }
 
