@@ -78,7 +78,11 @@ fn index(chunks: u64) {
     let vault = open_vault_with(Box::new(Arc::clone(&store)), &folders);
     step("index, loaded into an empty cache", chunks, || assert!(vault.load_index().unwrap().is_empty()));
     println!("    requests: {}", requests(&store.counts()));
-    println!("    index objects {:.1} MB, cache {:.1} MB", size(&place.join("index")), size(folder.path()) - size(&place));
+    println!(
+        "    index objects {:.1} MB, cache {:.1} MB",
+        size(&place.join("index")),
+        size(folder.path()) - size(&place)
+    );
     drop(vault);
     let store = Arc::new(CountingStore::new(LocalStore::open(&place).unwrap()));
     let vault = open_vault_with(Box::new(Arc::clone(&store)), &folders);
@@ -92,7 +96,11 @@ fn index(chunks: u64) {
         step(&format!("index, look-ups of chunks that are {what}"), count, || {
             for number in 0..count {
                 let number = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % chunks;
-                let id = if present { vault.chunk_id(Class::Page, &number.to_le_bytes()).unwrap() } else { id_of(number) };
+                let id = if present {
+                    vault.chunk_id(Class::Page, &number.to_le_bytes()).unwrap()
+                } else {
+                    id_of(number)
+                };
                 assert_eq!(index.find(Class::Page, id).unwrap().is_some(), present);
             }
         });
@@ -166,7 +174,13 @@ fn manifest(run: u32, database: u32) -> Manifest {
             schema_fingerprint: Some([3; 32]),
             sqlite_version: Some("3.54.1".to_owned()),
             tool_version: Some("0.1.0".to_owned()),
-            chunks: Some(ChunkCounts { total: 7_630, unchanged: 5_740, deduplicated: 0, delta: 1_880, full: 10 }),
+            chunks: Some(ChunkCounts {
+                total: 7_630,
+                unchanged: 5_740,
+                deduplicated: 0,
+                delta: 1_880,
+                full: 10,
+            }),
             stored_bytes: Some(612_000),
             timing_ms: Some((310, 590)),
             wal_frames: Some(4_000),
@@ -229,11 +243,12 @@ fn requests(counts: &StoreCounts) -> String {
 fn size(folder: &Path) -> f64 {
     fn bytes(folder: &Path) -> u64 {
         let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
-        entries.map(|entry| match entry.metadata().unwrap() {
-            metadata if metadata.is_dir() => bytes(&entry.path()),
-            metadata => metadata.len(),
-        })
-        .sum()
+        entries
+            .map(|entry| match entry.metadata().unwrap() {
+                metadata if metadata.is_dir() => bytes(&entry.path()),
+                metadata => metadata.len(),
+            })
+            .sum()
     }
     mega(bytes(folder))
 }

@@ -27,8 +27,9 @@ const PACK_TARGET: usize = 16 << 20;
 const PACK_MARGIN: usize = 256 << 10;
 /// Encoded chunks that may wait for the sealer.
 const WAITING: usize = 64;
-/// Packs after which an index object is written, so that what a run has to remember stays bounded.
-const PACKS_PER_INDEX: usize = 64;
+/// Packs after which an index object is written, so that what a run has to remember stays bounded: chunks of 256 MiB, so
+/// that a database of half a gigabyte needs no less memory than one of any size.
+const PACKS_PER_INDEX: usize = 16;
 
 /// A chunk, encoded and ready to be sealed.
 pub struct EncodedChunk {
@@ -163,10 +164,16 @@ impl RunWriter {
         }
         self.unindexed.extend(packs);
         if !self.unindexed.is_empty() {
-            let content = Index { packs: self.unindexed.clone(), replaces: Vec::new() };
-            let name = self.write(ObjectKind::Index, &content.encode()?)?;
-            index.add(name, &content)?;
-            self.unindexed.clear();
+            let content = Index { packs: std::mem::take(&mut self.unindexed), replaces: Vec::new() };
+            let written = content
+                .encode()
+                .map_err(VaultError::from)
+                .and_then(|body| self.write(ObjectKind::Index, &body))
+                .and_then(|name| index.add(name, &content));
+            if let Err(error) = written {
+                self.unindexed = content.packs;
+                return Err(error);
+            }
         }
         self.pending.clear();
         Ok(())

@@ -39,7 +39,7 @@ fn build(path: &Path, mode: &str) {
     let db = Connection::open(path).unwrap();
     db.execute_batch(&format!(
         "PRAGMA journal_mode={mode}; CREATE TABLE t(id INTEGER PRIMARY KEY, a);
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 6000)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 4500)
          INSERT INTO t SELECT i, randomblob(1000) || printf('%01000d', i) FROM n;"
     ))
     .unwrap();

@@ -45,7 +45,7 @@ impl ChunkIndex {
         let last = self.seen.last_key_value().map_or(0, |(row, _)| *row);
         let mark = self.mark(root, image_len, last);
         let mut write = || -> Result<(), rusqlite::Error> {
-            let transaction = self.connection.transaction()?;
+            let transaction = self.begin_writing()?;
             if let Some(replaced) = replaced.filter(|replaced| *replaced != root) {
                 transaction
                     .prepare_cached("DELETE FROM trees WHERE root = ?1")?
