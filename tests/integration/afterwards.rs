@@ -40,7 +40,7 @@ fn build(path: &Path, mode: &str) {
     db.execute_batch(&format!(
         "PRAGMA journal_mode={mode}; CREATE TABLE t(id INTEGER PRIMARY KEY, a);
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 4500)
-         INSERT INTO t SELECT i, randomblob(1000) || printf('%01000d', i) FROM n;"
+         INSERT INTO t SELECT i, printf('%02000d', i * 7919) FROM n;"
     ))
     .unwrap();
 }
@@ -69,7 +69,7 @@ fn the_checksum_is_that_of_the_image_whatever_becomes_of_the_file() {
         // Busy at once where the snapshot still held it.
         let db = Connection::open(path).unwrap();
         db.busy_timeout(std::time::Duration::ZERO).unwrap();
-        db.execute_batch("UPDATE t SET a = randomblob(2000) WHERE id % 7 = 0").unwrap();
+        db.execute_batch("UPDATE t SET a = printf('%02000d', id * 13) WHERE id % 7 = 0").unwrap();
     };
     let shrink = |path: &Path| {
         let db = Connection::open(path).unwrap();
