@@ -267,19 +267,17 @@ impl ChunkIndex {
     /// The row of a pack that an index object names which is in the vault.
     fn pack_row(&self, number: i64) -> Result<Option<PackRow>, rusqlite::Error> {
         let mut rows = self.pack_rows.borrow_mut();
-        let known = match rows.get(&number) {
-            Some(row) => row.clone(),
-            None => {
-                let mut statement = self
-                    .connection
-                    .prepare_cached("SELECT object, name, header FROM packs WHERE pack = ?1")?;
-                let found = statement.query_row([number], |row| {
-                    Ok(PackRow { object: row.get(0)?, name: ObjectName(row.get(1)?), header: row.get(2)? })
-                });
-                let Some(row) = found.optional()? else { return Ok(None) };
-                rows.put(number, row.clone());
-                row
-            }
+        let known = if let Some(row) = rows.get(&number) {
+            row.clone()
+        } else {
+            let mut statement =
+                self.connection.prepare_cached("SELECT object, name, header FROM packs WHERE pack = ?1")?;
+            let found = statement.query_row([number], |row| {
+                Ok(PackRow { object: row.get(0)?, name: ObjectName(row.get(1)?), header: row.get(2)? })
+            });
+            let Some(row) = found.optional()? else { return Ok(None) };
+            rows.put(number, row.clone());
+            row
         };
         Ok(self.seen.contains_key(&known.object).then_some(known))
     }

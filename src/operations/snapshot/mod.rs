@@ -247,12 +247,11 @@ impl<'a> Run<'a> {
         } else {
             unchanged::tree_of(self.vault, parent.as_ref(), &source, self.request)?
         };
-        let (stored, figures) = match proven {
-            Some(stored) => (stored, capture.finish()?),
-            None => {
-                let (tree, figures) = self.read(path, &identity, parent.as_ref(), capture)?;
-                (self.summed(tree, &identity, &database, source.geometry)?, figures)
-            }
+        let (stored, figures) = if let Some(stored) = proven {
+            (stored, capture.finish()?)
+        } else {
+            let (tree, figures) = self.read(path, &identity, parent.as_ref(), capture)?;
+            (self.summed(tree, &identity, &database, source.geometry)?, figures)
         };
         source.witness = figures.witness.map(unchanged::to_format);
         let timing_ms = (millis(figures.hold), millis(started.elapsed()));
