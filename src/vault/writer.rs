@@ -106,13 +106,14 @@ impl RunWriter {
         let (orders, inbox) = bounded(WAITING);
         // No queue: one pack is filled while one is stored, and that is all that memory holds.
         let (packs, packs_inbox) = bounded(0);
+        let (emptied, home) = bounded(2);
         let sealer = {
             let core = Arc::clone(&core);
-            std::thread::spawn(move || Sealer { core, packs, open: [None, None] }.run(&inbox))
+            std::thread::spawn(move || Sealer { core, packs, home, open: [None, None] }.run(&inbox))
         };
         let storer = {
             let core = Arc::clone(&core);
-            std::thread::spawn(move || store_packs(&core, &packs_inbox))
+            std::thread::spawn(move || store_packs(&core, &packs_inbox, &emptied))
         };
         Self {
             core,
@@ -231,6 +232,8 @@ impl Drop for RunWriter {
 struct Sealer {
     core: Arc<Core>,
     packs: Sender<StoreOrder>,
+    /// Buffers of packs that are stored.
+    home: Receiver<Vec<u8>>,
     open: [Option<ObjectSealer>; 2],
 }
 
@@ -264,7 +267,13 @@ impl Sealer {
             Some(sealer) => sealer,
             closed => {
                 let mut sealer = ObjectSealer::new(&self.core.keys, kind)?;
-                sealer.reserve(PACK_TARGET + PACK_MARGIN);
+                // Packs of pages take turns in two buffers; those of metadata are mostly small.
+                if kind == ObjectKind::PagePack {
+                    match self.home.try_recv() {
+                        Ok(buffer) => sealer.reuse(buffer),
+                        Err(_) => sealer.reserve(PACK_TARGET + PACK_MARGIN),
+                    }
+                }
                 closed.insert(sealer)
             }
         };
@@ -290,7 +299,7 @@ impl Sealer {
     }
 }
 
-fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>) -> Result<(), VaultError> {
+fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>, home: &Sender<Vec<u8>>) -> Result<(), VaultError> {
     let mut durable = Vec::new();
     for order in inbox {
         match order {
@@ -298,6 +307,9 @@ fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>) -> Result<(), VaultErr
                 let name = core.put(directory.kind(), &bytes)?;
                 let header = bytes[..HEADER_LEN].to_vec();
                 durable.push(PackEntry { name, object_len: bytes.len() as u64, header, directory });
+                if bytes.len() >= PACK_TARGET {
+                    let _ = home.try_send(bytes);
+                }
             }
             StoreOrder::Flush(reply) => {
                 let _ = reply.send(std::mem::take(&mut durable));

@@ -97,7 +97,7 @@ fn the_checksum_is_that_of_the_image_whatever_becomes_of_the_file() {
             Connection::open(&path).unwrap().execute("UPDATE t SET a = 'x' WHERE id < 5", ()).unwrap();
             let (report, _) = take(&vault, &path, deed);
             assert!(report.chunks.delta > 0, "{report:?}");
-            assert_eq!(report.chunks.unchanged > 0, number == 0, "{report:?}");
+            assert!(number == 1 || report.chunks.unchanged > 0, "{report:?}");
         }
     }
 }
