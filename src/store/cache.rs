@@ -67,6 +67,11 @@ impl<S: Store> CacheStore<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The folder, if there is one and it may keep such an object.
+    fn disk_for(&self, path: &ObjectPath) -> Option<&Disk> {
+        self.disk.as_ref().filter(|_| is_hash(path.file_name()))
+    }
+
     fn is_ranged(&self, path: &ObjectPath) -> bool {
         path.is_below(self.ranged) && is_hash(path.file_name())
     }
@@ -148,7 +153,7 @@ impl<S: Store> Store for CacheStore<S> {
         }
         state.sizes.pop(path);
         drop(state);
-        let forgotten = self.disk.as_ref().is_some_and(|disk| disk.forget(path.file_name()));
+        let forgotten = self.disk_for(path).is_some_and(|disk| disk.forget(path.file_name()));
         let below = self.inner.distrust(path);
         forgotten || below || !known.is_empty()
     }
@@ -235,7 +240,7 @@ impl<S: Store> Store for CacheStore<S> {
             state.blocks.pop(&key);
         }
         drop(state);
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = self.disk_for(path) {
             disk.forget(path.file_name());
         }
         Ok(())

@@ -111,15 +111,18 @@ impl<S: Store> Store for RetryStore<S> {
         folder: &str,
         visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let (hasher, mut shown) = (RandomState::new(), HashSet::new());
+        let (hasher, mut shown, mut ended) = (RandomState::new(), HashSet::new(), false);
         self.repeat(|_| {
-            self.inner.list(folder, &mut |meta| {
-                if shown.insert(hasher.hash_one(&meta.path)) {
-                    visit(meta)
-                } else {
-                    ControlFlow::Continue(())
+            let listed = self.inner.list(folder, &mut |meta| {
+                if !shown.insert(hasher.hash_one(&meta.path)) {
+                    return ControlFlow::Continue(());
                 }
-            })
+                let flow = visit(meta);
+                ended |= flow.is_break();
+                flow
+            });
+            // Who has seen enough does not care how it went on.
+            if ended { Ok(()) } else { listed }
         })
     }
 
@@ -142,7 +145,7 @@ mod tests {
         let disturbance = Disturbance { failures_percent: 30, ..Disturbance::default() };
         let store = DisturbedStore::new(MemoryStore::new(), disturbance, 7);
         super::super::conformance::run(&RetryStore::new(&store, hurried(40)));
-        assert!(store.failures() > 100, "{}", store.failures());
+        assert!(store.failures() > 50, "{}", store.failures());
     }
 
     #[test]
