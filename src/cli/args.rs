@@ -15,6 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod sync;
+
+pub(crate) use sync::SyncArgs;
+
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
 #[command(name = "pagevault", version, about, arg_required_else_help = true, after_help = OVERVIEW)]
@@ -95,6 +99,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
