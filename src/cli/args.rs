@@ -15,6 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod sync;
+
+pub(crate) use sync::SyncArgs;
+
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
 #[command(name = "pagevault", version, about, arg_required_else_help = true, after_help = OVERVIEW)]
@@ -95,6 +99,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
@@ -171,7 +177,7 @@ pub(crate) struct SnapshotArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     /// From 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 3,
+    #[arg(long, value_name = "LEVEL", default_value_t = 1,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compression_level: i32,
 }

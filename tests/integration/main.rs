@@ -11,6 +11,7 @@
     reason = "a test may fail and say so, and is read rather than run fast"
 )]
 
+mod afterwards;
 mod architecture;
 mod bad_input;
 mod capture_cases;
@@ -18,6 +19,7 @@ mod children;
 mod cli_cases;
 mod crash;
 mod databases;
+mod far_away;
 mod history;
 mod live;
 mod recover;
@@ -25,6 +27,7 @@ mod restore_cases;
 mod round_trip;
 mod secrecy;
 mod support;
+mod synced;
 mod tamper;
 mod unchanged;
 mod vectors;

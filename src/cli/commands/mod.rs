@@ -8,6 +8,7 @@ mod manual;
 mod restore;
 mod show;
 mod snapshot;
+mod sync;
 
 use pagevault::Result;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Show(args) => show::run(&args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),
