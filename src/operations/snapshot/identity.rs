@@ -67,7 +67,9 @@ impl Identity {
                 ErrorKind::Refused,
                 format!("the name {name:?} belongs to another database in this vault"),
             )
-            .with_hint("choose another with --name; if it is the same database at a new place, add --moved"));
+            .with_hint(
+                "choose another with --name; if it is the same database at a new place, add --moved",
+            ));
         }
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: newest.map(|snapshot| snapshot.id) })
@@ -110,7 +112,8 @@ fn moved<'c>(catalog: &'c Catalog, request: &SnapshotRequest, canonical: &Path) 
         let message = format!("{} is database {:?} already", canonical.display(), other.manifest.name);
         return Err(Error::new(ErrorKind::Refused, message).with_hint("leave out --moved and --name"));
     }
-    let before = newest.manifest.details.source_path.as_deref().map(|path| Path::new(OsStr::from_bytes(path)));
+    let before =
+        newest.manifest.details.source_path.as_deref().map(|path| Path::new(OsStr::from_bytes(path)));
     match before {
         Some(before) if newest.manifest.host == request.host.id && before != canonical && before.exists() => {
             let message = format!("database {name:?} is still at {}", before.display());
