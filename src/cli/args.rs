@@ -14,8 +14,10 @@ use pagevault::operations::list::SnapshotSpec;
 
 use super::values;
 
+mod guard;
 mod restore;
 
+pub(crate) use self::guard::GuardArgs;
 pub(crate) use self::restore::RestoreArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
@@ -43,7 +45,7 @@ The key is the one that an option names, else the variable of that option, else 
 file pagevault/vault.key in the user's configuration folder, else a passphrase that is asked for.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
-7 busy, 9 refused, 130 interrupted.";
+7 busy, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -97,6 +99,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
+    /// Run a migration between two snapshots, verify what it did, and roll it back if it is not right
+    Guard(GuardArgs),
     /// Verify the vault
     Check(CheckArgs),
     /// Manage the keys that open the vault

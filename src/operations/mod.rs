@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod check;
 mod difference;
+pub mod guard;
 pub mod list;
 mod replace;
 pub mod restore;

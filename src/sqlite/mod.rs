@@ -29,6 +29,7 @@ mod image_reader;
 mod live;
 mod raw;
 mod schema;
+mod schema_difference;
 pub mod sole_use;
 mod verify;
 pub mod witness;
@@ -44,6 +45,7 @@ pub use image::{FileImage, MemoryImage};
 pub use live::{Committed, LiveTarget, LiveWrite, differs_only_as_live};
 pub use raw::vfs::ImageConnection;
 pub use schema::{has_table, schema_fingerprint};
+pub use schema_difference::Schema;
 pub use verify::{CheckLevel, ForeignKeyProblem, ImageReport, Integrity, verify_image};
 pub use witness::Witness;
 

@@ -1,5 +1,6 @@
 //! `restore`: a snapshot as a file, proven before it has its name, or into a database that is in use.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use pagevault::monitor::Monitor;
@@ -17,11 +18,11 @@ use super::super::failure::Outcome;
 use super::super::text::{local_time, milliseconds, printable, shell_word, size};
 
 /// Restores a snapshot.
-pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome> {
+pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome> {
     let vault = context.open_vault()?;
     let report = match (&args.to, &args.into) {
-        (Some(path), _) => to_path(&args, path, &vault, context)?,
-        (None, Some(database)) => into_database(&args, database, &vault, context)?,
+        (Some(path), _) => to_path(args, path, &vault, context)?,
+        (None, Some(database)) => into_database(args, database, &vault, context)?,
         (None, None) => return Err(Error::new(ErrorKind::Usage, "restore needs --to or --into")),
     };
     if context.output.is_json() {
@@ -30,7 +31,7 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome> {
         context.output.text(&sentences(&report))?;
     }
     say_findings(&report, context);
-    say_the_way_back(&report, &args, context);
+    say_the_way_back(&report, args, context);
     Ok(Outcome::Done)
 }
 
@@ -127,10 +128,11 @@ fn sentences(report: &RestoreReport) -> String {
             Some(false) => "its applications went on writing before it could be compared",
             _ => "read back, as in the snapshot",
         };
-        text.push_str(&format!(
-            "pages     {} written, writers waited {hold} at most\nproof     {proof}\n",
+        let _ = writeln!(
+            text,
+            "pages     {} written, writers waited {hold} at most\nproof     {proof}",
             report.pages_written
-        ));
+        );
     }
     text
 }
