@@ -16,9 +16,11 @@ use super::values;
 
 mod guard;
 mod restore;
+mod sync;
 
 pub(crate) use self::guard::GuardArgs;
 pub(crate) use self::restore::RestoreArgs;
+pub(crate) use self::sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -103,6 +105,8 @@ pub(crate) enum Command {
     Guard(GuardArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

@@ -13,6 +13,7 @@ pub mod restore;
 pub mod restore_into;
 mod safety;
 pub mod snapshot;
+pub mod sync;
 
 use std::num::NonZeroUsize;
 

@@ -19,12 +19,14 @@ use super::super::text::{local_time, milliseconds, printable, shell_word, size};
 
 /// Restores a snapshot.
 pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome> {
-    let vault = context.open_vault()?;
-    let report = match (&args.to, &args.into) {
-        (Some(path), _) => to_path(args, path, &vault, context)?,
-        (None, Some(database)) => into_database(args, database, &vault, context)?,
-        (None, None) => return Err(Error::new(ErrorKind::Usage, "restore needs --to or --into")),
+    let vault = context.open_vault_with_copies()?;
+    let outcome = match (&args.to, &args.into) {
+        (Some(path), _) => to_path(args, path, &vault, context),
+        (None, Some(database)) => into_database(args, database, &vault, context),
+        (None, None) => Err(Error::new(ErrorKind::Usage, "restore needs --to or --into")),
     };
+    context.say_what_came_from_copies();
+    let report = outcome?;
     if context.output.is_json() {
         context.output.json(&report)?;
     } else {

@@ -213,7 +213,7 @@ impl Guard<'_> {
                     .failures
                     .push(format!("expected {expectation}: {table} has {now} rows, had {before}")),
                 Ok(None) => {
-                    verdict.failures.push(format!("expected {expectation}: there is no table {table}"))
+                    verdict.failures.push(format!("expected {expectation}: there is no table {table}"));
                 }
                 Err(error) => verdict.failures.push(format!("expected {expectation}: {error}")),
             }
