@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use pagevault::{Error, ErrorKind, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -18,33 +18,25 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How the program ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ended {
-    #[serde(flatten, serialize_with = "status")]
-    status: ExitStatus,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
     duration_ms: u64,
 }
 
 impl Ended {
     /// With code 0.
     pub(crate) fn is_success(&self) -> bool {
-        self.status.success()
+        self.exit_code == Some(0)
     }
 
     /// For people.
     pub(crate) fn describe(&self) -> String {
-        match (self.status.code(), self.status.signal()) {
+        match (self.exit_code, self.signal) {
             (Some(code), _) => format!("exit code {code}"),
             (None, Some(signal)) => format!("ended by signal {signal}"),
             (None, None) => "ended without a code".to_owned(),
         }
     }
-}
-
-fn status<S: Serializer>(status: &ExitStatus, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    use serde::ser::SerializeMap;
-    let mut map = serializer.serialize_map(Some(2))?;
-    map.serialize_entry("exit_code", &status.code())?;
-    map.serialize_entry("signal", &status.signal())?;
-    map.end()
 }
 
 /// Hears signals as long as it lives; they end nobody but the program.
@@ -90,7 +82,7 @@ impl Listener {
             }
         };
         let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Ended { status, duration_ms })
+        Ok(Ended { exit_code: status.code(), signal: status.signal(), duration_ms })
     }
 }
 
