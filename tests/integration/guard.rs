@@ -225,7 +225,7 @@ fn a_migration_that_hangs_is_interrupted() {
     for signal in ["TERM", "INT"] {
         let scene = Scene::new("wal");
         let before = scene.content();
-        let process = hanging(&scene, "DELETE FROM users WHERE id > 10");
+        let process = hanging(&scene, "DELETE FROM orders WHERE id > 10");
         let sent = Command::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status();
         assert!(sent.unwrap().success());
         // Its standard input stays open: only the signal can have ended it.
