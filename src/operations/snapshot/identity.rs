@@ -124,6 +124,20 @@ fn moved<'c>(catalog: &'c Catalog, request: &SnapshotRequest, canonical: &Path) 
     }
 }
 
+/// What a database at `path` is to be called: the name it has here, or one that is free.
+pub(in crate::operations) fn free_name(catalog: &Catalog, host: HostId, path: &Path) -> String {
+    let manifests = || catalog.snapshots.iter().rev().map(|snapshot| &snapshot.manifest);
+    if let Some(known) = at_path(catalog, host, path) {
+        return known.manifest.name.clone();
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().replace('@', "_")).unwrap_or_default();
+    let stem: String = stem.chars().filter(|character| !character.is_control()).collect();
+    let stem = if stem.is_empty() { "database".to_owned() } else { stem };
+    let is_taken = |name: &String| manifests().any(|manifest| manifest.name == *name);
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    std::iter::once(stem.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(stem)
+}
+
 /// A name must be usable in `NAME@TIME` and readable on a terminal.
 fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.contains('@') || name.chars().any(char::is_control) {
