@@ -28,6 +28,9 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("app.db");
         execute(&database, &format!("PRAGMA journal_mode = {journal}; {SCHEMA}"));
+        // Makes the vault, which a guard does not.
+        let output = pagevault(folder.path()).arg("snapshot").arg(&database).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
         Self { folder, database }
     }
 
@@ -190,7 +193,7 @@ fn a_command_that_cannot_be_run_changes_nothing() {
     let output = scene.run(&[], "./no such program", &[]);
     assert_eq!(output.status.code(), Some(6), "{}", said(&output));
     // Nothing is left to finish.
-    assert_eq!(scene.guard(&["--resume"], "").output().unwrap().status.code(), Some(6));
+    assert_eq!(scene.guard(&["--resume"], "").stdin(Stdio::null()).output().unwrap().status.code(), Some(6));
 }
 
 #[test]

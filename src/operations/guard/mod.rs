@@ -180,7 +180,10 @@ impl Guard<'_> {
         }
         let report = verify_image(Box::new(self.pages(after)?), CheckLevel::Full, &[])?;
         if let Integrity::Damaged { findings } = &report.integrity {
-            verdict.failures.extend(findings.iter().take(5).map(|finding| format!("integrity: {finding}")));
+            // One finding may have a hundred lines, the first of which is a heading.
+            let lines = findings.iter().flat_map(|finding| finding.lines());
+            let lines = lines.filter(|line| !line.starts_with("***")).take(3);
+            verdict.failures.extend(lines.map(|line| format!("integrity: {line}")));
         }
         for problem in &report.foreign_keys {
             let same = |known: &&ForeignKeyProblem| {
