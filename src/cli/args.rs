@@ -15,6 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod export;
+
+pub(crate) use self::export::ExportArgs;
+
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
 #[command(name = "pagevault", version, about, arg_required_else_help = true, after_help = OVERVIEW)]
@@ -95,6 +99,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Export the data of one subject, or of a whole database, as JSON
+    Export(ExportArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

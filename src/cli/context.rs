@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
 use pagevault::monitor::Monitor;
+use pagevault::operations::host::this_host;
 use pagevault::operations::snapshot::Host;
 use pagevault::store::LocalStore;
 use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
@@ -13,7 +14,6 @@ use pagevault::{Error, ErrorKind, Result};
 
 use super::args::Globals;
 use super::environment::Environment;
-use super::host;
 use super::key_file;
 use super::output::Output;
 use super::progress::{Loudness, Progress};
@@ -73,7 +73,7 @@ impl Context {
 
     /// This machine.
     pub(crate) fn host(&self) -> Result<Host> {
-        host::this_host(self.environment.state_folder().as_deref())
+        this_host(self.environment.state_folder().as_deref())
     }
 
     /// Folders that the vault's client may use.

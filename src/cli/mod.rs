@@ -1,7 +1,7 @@
 //! The command line: what people type and read. It uses the public library only.
 //!
 //! - [`args`], [`values`]: what can be typed.
-//! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`], [`host`]: what it means here.
+//! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
 //! - [`failure`]: exit codes and error messages.
@@ -13,7 +13,6 @@ mod context;
 mod environment;
 mod failure;
 mod files;
-mod host;
 mod key_file;
 mod make;
 mod output;

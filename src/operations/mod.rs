@@ -5,6 +5,8 @@
 
 pub mod assemble;
 pub mod check;
+pub mod export;
+pub mod host;
 pub mod list;
 mod replace;
 pub mod restore;

@@ -13,13 +13,13 @@ use crate::vault::{Catalog, VaultError};
 
 /// Which names are taken, and by which database; and what this run has met and not published yet.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::operations) struct Names {
     owners: HashMap<String, DatabaseId>,
     new: HashMap<PathBuf, (DatabaseId, String)>,
 }
 
 impl Names {
-    pub(super) fn of(catalog: &Catalog) -> Self {
+    pub(in crate::operations) fn of(catalog: &Catalog) -> Self {
         let manifests = catalog.snapshots.iter().map(|snapshot| &snapshot.manifest);
         let owners = manifests.map(|manifest| (manifest.name.clone(), manifest.database)).collect();
         Self { owners, new: HashMap::new() }
@@ -28,15 +28,15 @@ impl Names {
 
 /// A database as the vault knows it.
 #[derive(Debug)]
-pub(super) struct Identity {
-    pub(super) database: DatabaseId,
-    pub(super) name: String,
-    /// Its newest snapshot.
-    pub(super) parent: Option<SnapshotId>,
+pub(in crate::operations) struct Identity {
+    pub(in crate::operations) database: DatabaseId,
+    pub(in crate::operations) name: String,
+    /// Its newest image.
+    pub(in crate::operations) parent: Option<SnapshotId>,
 }
 
 impl Identity {
-    pub(super) fn of(
+    pub(in crate::operations) fn of(
         catalog: &Catalog,
         names: &mut Names,
         request: &SnapshotRequest,
@@ -45,14 +45,14 @@ impl Identity {
         let path = canonical.as_os_str().as_bytes();
         let known = catalog.snapshots.iter().rev().find(|snapshot| {
             let manifest = &snapshot.manifest;
-            manifest.host == request.host.id
-                && manifest.content.geometry().is_some()
-                && manifest.details.source_path.as_deref() == Some(path)
+            manifest.host == request.host.id && manifest.details.source_path.as_deref() == Some(path)
         });
-        let newest = known.and_then(|known| {
-            let database = known.manifest.database;
-            catalog.snapshots.iter().rev().find(|snapshot| snapshot.manifest.database == database)
+        let mut own = catalog.snapshots.iter().rev().filter(|snapshot| {
+            known.is_some_and(|known| known.manifest.database == snapshot.manifest.database)
         });
+        let newest = own.next();
+        // An export of the database belongs to it, and is nothing that an image could be compared with.
+        let parent = newest.into_iter().chain(own).find(|own| own.manifest.content.geometry().is_some());
         let known = newest.map(|snapshot| (snapshot.manifest.database, snapshot.manifest.name.clone()));
         let (database, known_name) = match known.or_else(|| names.new.get(canonical).cloned()) {
             Some((database, name)) => (database, Some(name)),
@@ -75,7 +75,7 @@ impl Identity {
             .with_hint("choose another with --name"));
         }
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
-        Ok(Self { database, name, parent: newest.map(|snapshot| snapshot.id) })
+        Ok(Self { database, name, parent: parent.map(|snapshot| snapshot.id) })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Several databases share a run: its packs, its index object and, as far as they are small, the object that
 //! publishes them. A database is reported only after what publishes it is durable.
 
-mod identity;
+pub(super) mod identity;
 mod pipeline;
 mod unchanged;
 
