@@ -18,6 +18,9 @@ use super::values;
 mod export;
 
 pub(crate) use self::export::ExportArgs;
+mod sync;
+
+pub(crate) use sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -101,6 +104,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Export the data of one subject, or of a whole database, as JSON
     Export(ExportArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

@@ -11,6 +11,7 @@ pub mod list;
 mod replace;
 pub mod restore;
 pub mod snapshot;
+pub mod sync;
 
 use std::num::NonZeroUsize;
 
