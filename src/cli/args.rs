@@ -15,8 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod doctor;
 mod export;
 
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::export::ExportArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Export the data of one subject, or of a whole database, as JSON
     Export(ExportArgs),
+    /// Find what in this environment endangers the data
+    Doctor(DoctorArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

@@ -18,6 +18,7 @@ mod children;
 mod cli_cases;
 mod crash;
 mod databases;
+mod doctor;
 mod export;
 mod history;
 mod live;
