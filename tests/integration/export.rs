@@ -73,7 +73,7 @@ fn by_hand(database: &Path, selects: &[(&str, &str)]) -> BTreeMap<String, Vec<St
     let mut tables = BTreeMap::new();
     for (table, sql) in selects {
         let mut statement = connection.prepare(sql).unwrap();
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut rows = statement.query(()).unwrap();
         let mut lines = Vec::new();
         while let Some(row) = rows.next().unwrap() {

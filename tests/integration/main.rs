@@ -21,6 +21,7 @@ mod databases;
 mod doctor;
 mod export;
 mod history;
+mod library;
 mod live;
 mod recover;
 mod restore_cases;
