@@ -15,12 +15,13 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod doctor;
 mod export;
-
-pub(crate) use self::export::ExportArgs;
 mod sync;
 
-pub(crate) use sync::SyncArgs;
+pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::export::ExportArgs;
+pub(crate) use self::sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Copy the vault to another place
     Sync(SyncArgs),
+    /// Find what in this environment endangers the data
+    Doctor(DoctorArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

@@ -4,6 +4,7 @@
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
+//! - [`proof`]: when this machine last saw a restore succeed.
 //! - [`failure`]: exit codes and error messages.
 
 #[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
@@ -17,6 +18,7 @@ mod key_file;
 mod make;
 mod output;
 mod progress;
+mod proof;
 mod secret;
 mod terminal;
 mod text;

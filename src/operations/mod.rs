@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod check;
+pub mod doctor;
 pub mod export;
 pub mod host;
 pub mod list;

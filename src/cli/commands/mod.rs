@@ -1,6 +1,7 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod doctor;
 mod export;
 mod init;
 mod key;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Check(args) => check::run(args, context),
         Command::Export(args) => export::run(args, context),
         Command::Sync(args) => sync::run(&args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),
