@@ -3,17 +3,20 @@
 //! - [`args`], [`values`]: what can be typed.
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
+//! - [`child`], [`guard_record`]: another program run in between, and what is remembered of it.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
 //! - [`proof`]: when this machine last saw a restore succeed.
 //! - [`failure`]: exit codes and error messages.
 
 #[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
 mod args;
+mod child;
 mod commands;
 mod context;
 mod environment;
 mod failure;
 mod files;
+mod guard_record;
 mod key_file;
 mod make;
 mod output;

@@ -3,6 +3,7 @@
 mod check;
 mod doctor;
 mod export;
+mod guard;
 mod init;
 mod key;
 mod list;
@@ -28,7 +29,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Snapshot(args) => snapshot::run(args, context),
         Command::List(args) => list::run(args, context),
         Command::Show(args) => show::run(&args, context),
-        Command::Restore(args) => restore::run(args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Guard(args) => guard::run(&args, context),
         Command::Check(args) => check::run(args, context),
         Command::Export(args) => export::run(args, context),
         Command::Sync(args) => sync::run(&args, context),
