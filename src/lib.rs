@@ -55,6 +55,7 @@
 //! that uses a `SQLite` other than the one this crate links must take snapshots in another process: the
 //! command line is one.
 
+mod backups;
 pub mod checksum;
 pub mod chunk;
 pub mod clock;
@@ -71,4 +72,5 @@ pub mod store;
 pub mod tree;
 pub mod vault;
 
+pub use backups::{Backups, BackupsAt};
 pub use error::{Error, ErrorKind, Result};

@@ -14,10 +14,14 @@ use pagevault::operations::list::SnapshotSpec;
 
 use super::values;
 
+mod doctor;
+mod export;
 mod guard;
 mod restore;
 mod sync;
 
+pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::export::ExportArgs;
 pub(crate) use self::guard::GuardArgs;
 pub(crate) use self::restore::RestoreArgs;
 pub(crate) use self::sync::SyncArgs;
@@ -105,8 +109,12 @@ pub(crate) enum Command {
     Guard(GuardArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Export the data of one subject, or of a whole database, as JSON
+    Export(ExportArgs),
     /// Copy the vault to another place
     Sync(SyncArgs),
+    /// Find what in this environment endangers the data
+    Doctor(DoctorArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

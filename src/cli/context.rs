@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
 use pagevault::monitor::Monitor;
+use pagevault::operations::host::this_host;
 use pagevault::operations::snapshot::Host;
 use pagevault::store::{FallbackStore, LocalStore, Store};
 use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
@@ -14,7 +15,6 @@ use pagevault::{Error, ErrorKind, Result};
 
 use super::args::Globals;
 use super::environment::Environment;
-use super::host;
 use super::key_file;
 use super::output::Output;
 use super::progress::{Loudness, Progress};
@@ -77,7 +77,7 @@ impl Context {
 
     /// This machine.
     pub(crate) fn host(&self) -> Result<Host> {
-        host::this_host(self.environment.state_folder().as_deref())
+        this_host(self.environment.state_folder().as_deref())
     }
 
     /// Folders that the vault's client may use.

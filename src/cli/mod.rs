@@ -1,10 +1,11 @@
 //! The command line: what people type and read. It uses the public library only.
 //!
 //! - [`args`], [`values`]: what can be typed.
-//! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`], [`host`]: what it means here.
+//! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
 //! - [`child`], [`guard_record`]: another program run in between, and what is remembered of it.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
+//! - [`proof`]: when this machine last saw a restore succeed.
 //! - [`failure`]: exit codes and error messages.
 
 #[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
@@ -16,11 +17,11 @@ mod environment;
 mod failure;
 mod files;
 mod guard_record;
-mod host;
 mod key_file;
 mod make;
 mod output;
 mod progress;
+mod proof;
 mod secret;
 mod terminal;
 mod text;

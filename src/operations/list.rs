@@ -33,6 +33,8 @@ pub struct SnapshotInfo {
     pub created_at: Timestamp,
     /// The snapshot it was compared with.
     pub parent: Option<SnapshotId>,
+    /// What the content is.
+    pub content: ContentKind,
     /// Bytes of the content.
     pub size: u64,
     /// Bytes of a page.
@@ -65,6 +67,16 @@ pub struct SnapshotInfo {
     pub tool_version: Option<String>,
 }
 
+/// What a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContentKind {
+    /// An image of a database.
+    Database,
+    /// A document: an export.
+    Document,
+}
+
 impl From<&Snapshot> for SnapshotInfo {
     fn from(snapshot: &Snapshot) -> Self {
         let manifest = &snapshot.manifest;
@@ -79,6 +91,7 @@ impl From<&Snapshot> for SnapshotInfo {
             kind: manifest.kind,
             created_at: snapshot.created_at(),
             parent: manifest.parent,
+            content: if geometry.is_some() { ContentKind::Database } else { ContentKind::Document },
             size: manifest.content.len(),
             page_size: geometry.map_or(0, |geometry| geometry.page_size.bytes()),
             page_count: geometry.map_or(0, |geometry| geometry.page_count),
@@ -287,12 +300,14 @@ pub fn choose<'c>(catalog: &'c Catalog, spec: &SnapshotSpec, now: Timestamp) -> 
         SnapshotSpec::Latest(kind) => {
             only_database(catalog, spec)?;
             let mut newest_first = catalog.snapshots.iter().rev();
-            newest_first.find(|snapshot| kind.is_none_or(|kind| kind == snapshot.manifest.kind)).ok_or_else(
-                || {
-                    Error::new(ErrorKind::NotFound, format!("no snapshot for {spec}"))
-                        .with_hint("`pagevault list` shows what there is")
-                },
-            )
+            let wanted = |snapshot: &&Snapshot| match kind {
+                Some(kind) => *kind == snapshot.manifest.kind,
+                None => is_image(snapshot),
+            };
+            newest_first.find(wanted).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("no snapshot for {spec}"))
+                    .with_hint("`pagevault list` shows what there is")
+            })
         }
         SnapshotSpec::Of(name, moment) => {
             let name = match name {
@@ -338,6 +353,11 @@ fn only_database<'c>(catalog: &'c Catalog, spec: &SnapshotSpec) -> Result<&'c st
     }
 }
 
+/// Whether it holds a database. Who asks for the newest, or for one of a time, means the database, not an export of it.
+fn is_image(snapshot: &Snapshot) -> bool {
+    snapshot.manifest.content.geometry().is_some()
+}
+
 fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timestamp) -> Result<&'c Snapshot> {
     // A database may have had another name earlier; it is found by any of them.
     let Some(database) = catalog
@@ -350,7 +370,7 @@ fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timesta
         return Err(no_such_database(catalog, name));
     };
     let own: Vec<&Snapshot> =
-        catalog.snapshots.iter().filter(|snapshot| snapshot.manifest.database == database).collect();
+        catalog.snapshots.iter().filter(|own| own.manifest.database == database && is_image(own)).collect();
     let until = match moment {
         Moment::Latest => Timestamp::MAX,
         Moment::At(instant) => *instant,
@@ -362,6 +382,10 @@ fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timesta
             .take(3)
             .map(|snapshot| format!("{} ({})", snapshot.id.short(), snapshot.created_at()))
             .collect();
+        if nearest.is_empty() {
+            return Error::new(ErrorKind::NotFound, format!("there are only exports of {name}"))
+                .with_hint("name one by its id, or the newest by latest:export");
+        }
         Error::new(ErrorKind::NotFound, format!("no snapshot of {name} is as old as {until}"))
             .with_hint(format!("the oldest are {}", nearest.join(", ")))
     })

@@ -6,7 +6,10 @@
 pub mod assemble;
 pub mod check;
 mod difference;
+pub mod doctor;
+pub mod export;
 pub mod guard;
+pub mod host;
 pub mod list;
 mod replace;
 pub mod restore;

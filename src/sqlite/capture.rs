@@ -143,6 +143,28 @@ impl<'a> Capture<'a> {
         schema::has_table(self.pages.connection(), table).map_err(|error| self.failed(error))
     }
 
+    /// The connection that holds the snapshot, for SQL that reads.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        self.pages.connection()
+    }
+
+    /// From now on a schema that does not parse is an error. For pages it is none, but whoever reads tables would not notice
+    /// that some are missing.
+    ///
+    /// # Errors
+    /// The schema does not parse.
+    pub fn read_strictly(&self) -> Result<(), SqliteError> {
+        let read = "PRAGMA writable_schema=RESET; SELECT 1 FROM sqlite_schema LIMIT 1;";
+        self.connection().execute_batch(read).map_err(|error| self.failed(error))
+    }
+
+    /// The error to report for one of [`connection`](Self::connection).
+    #[must_use]
+    pub fn explain(&self, error: rusqlite::Error) -> SqliteError {
+        self.failed(error)
+    }
+
     /// How long the snapshot has been held.
     #[must_use]
     pub fn held(&self) -> Duration {

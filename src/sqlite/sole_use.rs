@@ -99,6 +99,15 @@ impl SoleUse {
     }
 }
 
+/// A process that has a database open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// As "NAME (PID)".
+    pub name: String,
+    /// Its folder in `/proc`.
+    pub folder: std::path::PathBuf,
+}
+
 /// The pages of a database that nobody else has open.
 #[derive(Debug)]
 pub struct SolePages<'c> {
@@ -134,6 +143,12 @@ impl PageSource for SolePages<'_> {
 /// files themselves: in a container they have other names.
 #[must_use]
 pub fn holders(path: &Path) -> Vec<String> {
+    holding_processes(path).into_iter().map(|holder| holder.name).collect()
+}
+
+/// As [`holders`], with what else can be asked of them.
+#[must_use]
+pub fn holding_processes(path: &Path) -> Vec<Holder> {
     let Ok(path) = path.canonicalize() else { return Vec::new() };
     let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let wanted: Vec<_> = ["", "-wal", "-shm", "-journal"]
@@ -157,7 +172,7 @@ pub fn holders(path: &Path) -> Vec<String> {
             .any(|open| wanted.contains(&identity(open)));
         if holds {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(format!("{} ({pid})", name.trim()));
+            found.push(Holder { name: format!("{} ({pid})", name.trim()), folder: process.path() });
         }
     }
     found

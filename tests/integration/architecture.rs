@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each layer may know of the others; the lowest first. `cli` has the public library only.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("ids", &[]),
     ("clock", &[]),
@@ -45,6 +45,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "vault",
         ],
     ),
+    ("backups", &["clock", "crypto", "error", "format", "monitor", "operations", "store", "vault"]),
     ("cli", &[]),
 ];
 

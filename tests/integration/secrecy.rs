@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use pagevault::clock::SystemClock;
 use pagevault::crypto::keys::{Keyring, VaultKeys};
 use pagevault::crypto::secret::{Passphrase, Secret32, TextForm};
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::Error;
 use pagevault::format::keyslot::Argon2Params;
+use pagevault::monitor::Silent;
+use pagevault::operations::export::{ExportRequest, ExportSource, export};
 use pagevault::page_source::PageSource;
 use pagevault::store::MemoryStore;
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
@@ -145,6 +148,16 @@ impl World {
             self.snapshots.push(report.snapshot_id.to_string());
             self.images.push(std::fs::read(&path).unwrap());
         }
+        // And an export that is kept: the rows' text as JSON.
+        let host = request(&[&path]).host;
+        let subject = format!("{TABLE}:{COLUMN}={ROW} 2").parse().unwrap();
+        let source = ExportSource::Snapshot("latest".parse().unwrap());
+        let request =
+            ExportRequest { subject: Some(subject), keep: Some(host), ..ExportRequest::new(source) };
+        let mut exported = Vec::new();
+        let report = export(Some(&self.vault), &request, &SystemClock, &Silent, &mut exported).unwrap();
+        assert!(report.snapshot_id.is_some() && report.tables[TABLE] == 30);
+        assert!(exported.windows(ROW.len()).any(|window| window == ROW.as_bytes()));
     }
 
     fn keyring(&self) -> Keyring {

@@ -8,6 +8,7 @@ use pagevault::{Error, ErrorKind, Result};
 use super::super::args::CheckArgs;
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
+use super::super::proof;
 use super::super::text::{printable, size};
 
 /// Checks the vault.
@@ -21,7 +22,12 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
             (false, None) => DataLevel::None,
         };
         let request = CheckRequest { data, test_restore: args.test_restore };
-        check(&context.open_vault()?, &request, &context.clock, &context.progress)?
+        let vault = context.open_vault()?;
+        let report = check(&vault, &request, &context.clock, &context.progress)?;
+        if !report.test_restored.is_empty() && report.problems.is_empty() {
+            proof::remember(&vault, context);
+        }
+        report
     };
     if context.output.is_json() {
         context.output.json(&report)?;

@@ -1,6 +1,8 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod doctor;
+mod export;
 mod guard;
 mod init;
 mod key;
@@ -30,7 +32,9 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Restore(args) => restore::run(&args, context),
         Command::Guard(args) => guard::run(&args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Export(args) => export::run(args, context),
         Command::Sync(args) => sync::run(&args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),

@@ -1,7 +1,7 @@
 //! `show`: all that is known about one snapshot.
 
 use pagevault::Result;
-use pagevault::operations::list::{SnapshotInfo, find};
+use pagevault::operations::list::{ContentKind, SnapshotInfo, find};
 
 use super::super::args::ShowArgs;
 use super::super::context::Context;
@@ -40,7 +40,14 @@ fn people_table(info: &SnapshotInfo) -> String {
     }
     row("parent", info.parent.map(|id| id.to_string()));
     row("size", Some(format!("{} ({} bytes)", size(info.size), info.size)));
-    row("pages", Some(format!("{} of {} bytes", info.page_count, info.page_size)));
+    row(
+        "pages",
+        match info.content {
+            ContentKind::Database => Some(format!("{} of {} bytes", info.page_count, info.page_size)),
+            ContentKind::Document => None,
+        },
+    );
+    row("content", (info.content == ContentKind::Document).then(|| "document (an export)".to_owned()));
     row("sha256", info.sha256.map(|sum| sum.to_string()));
     let chunks = &info.chunks;
     row(

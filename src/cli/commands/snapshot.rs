@@ -12,6 +12,7 @@ use super::super::args::SnapshotArgs;
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
 use super::super::make::{Reservation, holds_vault};
+use super::super::proof;
 use super::super::secret::{NewSource, Source};
 use super::super::text::{milliseconds, printable, size};
 use super::init::recovery_command;
@@ -35,6 +36,9 @@ pub(crate) fn run(args: SnapshotArgs, context: &Context) -> Result<Outcome> {
     let run = snapshot(&vault, &request, &context.clock, &context.progress, &mut |path, outcome| {
         tally.add(path, outcome);
     });
+    if request.verify && tally.done > 0 && tally.failed.is_empty() {
+        proof::remember(&vault, context);
+    }
     match run {
         Ok(()) => tally.outcome(),
         // What was reported before is in the vault all the same.

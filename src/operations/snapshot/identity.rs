@@ -14,13 +14,13 @@ use crate::vault::{Catalog, Snapshot, VaultError};
 
 /// Which names are taken, and by which database; and what this run has met and not published yet.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::operations) struct Names {
     owners: HashMap<String, DatabaseId>,
     new: HashMap<PathBuf, (DatabaseId, String)>,
 }
 
 impl Names {
-    pub(super) fn of(catalog: &Catalog) -> Self {
+    pub(in crate::operations) fn of(catalog: &Catalog) -> Self {
         let manifests = catalog.snapshots.iter().map(|snapshot| &snapshot.manifest);
         let owners = manifests.map(|manifest| (manifest.name.clone(), manifest.database)).collect();
         Self { owners, new: HashMap::new() }
@@ -29,15 +29,15 @@ impl Names {
 
 /// A database as the vault knows it.
 #[derive(Debug)]
-pub(super) struct Identity {
-    pub(super) database: DatabaseId,
-    pub(super) name: String,
-    /// Its newest snapshot.
-    pub(super) parent: Option<SnapshotId>,
+pub(in crate::operations) struct Identity {
+    pub(in crate::operations) database: DatabaseId,
+    pub(in crate::operations) name: String,
+    /// Its newest image.
+    pub(in crate::operations) parent: Option<SnapshotId>,
 }
 
 impl Identity {
-    pub(super) fn of(
+    pub(in crate::operations) fn of(
         catalog: &Catalog,
         names: &mut Names,
         request: &SnapshotRequest,
@@ -71,8 +71,10 @@ impl Identity {
                 "choose another with --name; if it is the same database at a new place, add --moved",
             ));
         }
+        // An export belongs to its database, and is nothing that an image could be compared with.
+        let parent = newest.filter(|snapshot| snapshot.manifest.content.geometry().is_some());
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
-        Ok(Self { database, name, parent: newest.map(|snapshot| snapshot.id) })
+        Ok(Self { database, name, parent: parent.map(|snapshot| snapshot.id) })
     }
 }
 
@@ -80,19 +82,16 @@ impl Identity {
 fn at_path<'c>(catalog: &'c Catalog, host: HostId, canonical: &Path) -> Option<&'c Snapshot> {
     let path = canonical.as_os_str().as_bytes();
     let here = |snapshot: &&Snapshot| {
-        let manifest = &snapshot.manifest;
-        manifest.host == host
-            && manifest.content.geometry().is_some()
-            && manifest.details.source_path.as_deref() == Some(path)
+        snapshot.manifest.host == host && snapshot.manifest.details.source_path.as_deref() == Some(path)
     };
     let database = catalog.snapshots.iter().rev().find(here)?.manifest.database;
     newest_of(catalog, database).filter(here)
 }
 
+/// The newest image of a database; of one that was only exported, the newest export.
 fn newest_of(catalog: &Catalog, database: DatabaseId) -> Option<&Snapshot> {
-    catalog.snapshots.iter().rev().find(|snapshot| {
-        snapshot.manifest.database == database && snapshot.manifest.content.geometry().is_some()
-    })
+    let own = || catalog.snapshots.iter().rev().filter(|snapshot| snapshot.manifest.database == database);
+    own().find(|snapshot| snapshot.manifest.content.geometry().is_some()).or_else(|| own().next())
 }
 
 /// The newest snapshot of the database that the user says has moved to `canonical`.

@@ -4,7 +4,7 @@
 //! publishes them. A database is reported only after what publishes it is durable.
 
 mod afterwards;
-mod identity;
+pub(super) mod identity;
 mod parent;
 mod pipeline;
 mod unchanged;

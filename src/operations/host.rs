@@ -4,22 +4,24 @@
 //! id itself, which is meant to stay on the machine. Elsewhere a random one is kept in the state folder.
 
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use pagevault::ids::HostId;
-use pagevault::operations::snapshot::Host;
-use pagevault::{Error, ErrorKind, Result};
-
-use super::files;
+use super::export::OutputFile;
+use super::snapshot::Host;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::HostId;
 
 const MACHINE_ID: &str = "/etc/machine-id";
 const CONTEXT: &str = "pagevault v1 host id from machine-id";
 const FILE: &str = "host-id";
 
-/// This machine.
-pub(crate) fn this_host(state: Option<&Path>) -> Result<Host> {
+/// This machine. `state` is a folder that stays, for the identity of a machine whose system gives it none.
+///
+/// # Errors
+/// There is no machine id, and none can be kept.
+pub fn this_host(state: Option<&Path>) -> Result<Host> {
     let system = rustix::system::uname();
     let name = system.nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned);
     Ok(Host { id: host_id(Path::new(MACHINE_ID), state)?, name })
@@ -55,14 +57,18 @@ fn host_id(machine_id: &Path, state: Option<&Path>) -> Result<HostId> {
     }
     let id = HostId::random().map_err(|error| failed(io::Error::other(error)))?;
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(failed)?;
-    match files::create_private(&path, format!("{id}\n").as_bytes()) {
+    let made = OutputFile::create(&path, false).and_then(|mut file| {
+        writeln!(file, "{id}").map_err(failed)?;
+        file.put_in_place()
+    });
+    match made {
         Ok(()) => Ok(id),
         // Another process was first.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::Refused => {
             let known = std::fs::read_to_string(&path).map_err(failed)?;
             known.trim().parse().map_err(|error| failed(io::Error::other(error)))
         }
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(error),
     }
 }
 
