@@ -15,6 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod service;
+
+pub(crate) use self::service::{ConfigCommand, StatusArgs};
+
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
 #[command(name = "pagevault", version, about, arg_required_else_help = true, after_help = OVERVIEW)]
@@ -34,12 +38,13 @@ First steps:
   pagevault list                         what there is
   pagevault restore latest --to new.db   bring it back as a new file
   pagevault key recovery                 print a key to keep on paper
+  pagevault config example               set and forget: a configuration for `pagevault run`
 
 The key is the one that an option names, else the variable of that option, else PAGEVAULT_PASSWORD, else the key \
 file pagevault/vault.key in the user's configuration folder, else a passphrase that is asked for.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
-7 busy, 9 refused, 130 interrupted.";
+7 busy, 8 stale, 9 refused, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -51,6 +56,9 @@ pub(crate) struct Globals {
     /// How to unlock the vault.
     #[command(flatten)]
     pub(crate) unlock: UnlockOptions,
+    /// Configuration file [default: pagevault/config.toml in the user's configuration folder] [env: PAGEVAULT_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Vault and key")]
+    pub(crate) config: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
@@ -98,6 +106,11 @@ pub(crate) enum Command {
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Say how well each database is kept
+    Status(StatusArgs),
+    /// Print or check a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  pagevault completions bash > ~/.local/share/bash-completion/completions/pagevault"
@@ -161,16 +174,15 @@ pub(crate) struct SnapshotArgs {
     /// Give up if the database would be held longer than this, such as 500ms, 2s or 1m
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) max_hold: Option<Duration>,
-    /// How long to wait for a locked database
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
-    pub(crate) busy_timeout: Duration,
+    /// How long to wait for a locked database [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) busy_timeout: Option<Duration>,
     /// Restore the snapshot from the vault as a test
     #[arg(long)]
     pub(crate) verify: bool,
-    /// From 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 3,
-          value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub(crate) compression_level: i32,
+    /// From 1 (fast) to 19 (small) [default: 3]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compression_level: Option<i32>,
 }
 
 /// Options of `list`.

@@ -12,6 +12,7 @@ use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
 use pagevault::{Error, ErrorKind, Result};
 
 use super::args::Globals;
+use super::config::load::{self, Loaded};
 use super::environment::Environment;
 use super::host;
 use super::key_file;
@@ -29,8 +30,10 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Context {
     /// The options of every command.
     pub(crate) globals: Globals,
-    /// Variables.
+    /// Variables, and what the configuration says where they are silent.
     pub(crate) environment: Environment,
+    /// The configuration, where there is one.
+    pub(crate) loaded: Option<Loaded>,
     /// Results.
     pub(crate) output: Output,
     /// Everything else that is said.
@@ -49,10 +52,15 @@ pub(crate) struct Place {
 }
 
 impl Context {
-    /// For a command line and its environment.
-    pub(crate) fn new(globals: Globals, environment: Environment) -> Self {
+    /// For a command line, its environment and its configuration.
+    pub(crate) fn new(globals: Globals, environment: Environment, loaded: Option<Loaded>) -> Self {
         let loudness = loudness(&globals, &environment);
+        let environment = match &loaded {
+            Some(loaded) => load::fill(environment, &loaded.config),
+            None => environment,
+        };
         Self {
+            loaded,
             output: Output::new(globals.json),
             progress: Progress::new(!globals.no_progress && !globals.json, loudness),
             clock: SystemClock,

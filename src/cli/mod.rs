@@ -1,6 +1,8 @@
 //! The command line: what people type and read. It uses the public library only.
 //!
 //! - [`args`], [`values`]: what can be typed.
+//! - [`config`]: the configuration file.
+//! - [`service`]: scheduled runs.
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`], [`host`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
@@ -9,6 +11,8 @@
 #[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
 mod args;
 mod commands;
+#[allow(dead_code, reason = "most of it is for scheduled runs")]
+mod config;
 mod context;
 mod environment;
 mod failure;
@@ -19,6 +23,8 @@ mod make;
 mod output;
 mod progress;
 mod secret;
+#[allow(dead_code, reason = "scheduled runs write what status reads")]
+mod service;
 mod terminal;
 mod text;
 mod values;
@@ -40,7 +46,15 @@ pub(crate) fn run() -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let context = Context::new(cli.globals, Environment::of_process());
+    let environment = Environment::of_process();
+    let loaded = match commands::load_config(&cli.command, &cli.globals, &environment) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), error.describe().as_bytes());
+            return exit_code(error.kind());
+        }
+    };
+    let context = Context::new(cli.globals, environment, loaded);
     context.progress.listen_for_signals();
     match commands::run(cli.command, &context) {
         Ok(outcome) => outcome.exit_code(),

@@ -9,6 +9,7 @@ pub mod list;
 mod replace;
 pub mod restore;
 pub mod snapshot;
+pub mod status;
 
 use std::num::NonZeroUsize;
 

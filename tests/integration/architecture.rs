@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each layer may know of the others; the lowest first. `cli` has the public library only.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("ids", &[]),
     ("clock", &[]),
     ("monitor", &[]),
+    // When, not what.
+    ("daemon", &[]),
     ("checksum", &["ids"]),
     ("page_source", &["error"]),
     ("tree", &["chunk", "ids"]),

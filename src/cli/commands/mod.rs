@@ -1,6 +1,7 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod config;
 mod init;
 mod key;
 mod list;
@@ -8,13 +9,30 @@ mod manual;
 mod restore;
 mod show;
 mod snapshot;
+mod status;
 
 use pagevault::Result;
 
-use super::args::Command;
+use super::args::{Command, ConfigCommand, Globals};
+use super::config::load::{self, LoadError, Loaded};
 use super::context::Context;
+use super::environment::Environment;
 use super::failure::Outcome;
 use super::secret::Source;
+
+/// The configuration that `command` goes by. Commands that look at configurations themselves, or at nothing, have none.
+pub(crate) fn load_config(
+    command: &Command,
+    globals: &Globals,
+    environment: &Environment,
+) -> std::result::Result<Option<Loaded>, LoadError> {
+    match command {
+        Command::Config(ConfigCommand::Example | ConfigCommand::Check)
+        | Command::Completions { .. }
+        | Command::Man => Ok(None),
+        _ => load::find(globals.config.as_deref(), environment),
+    }
+}
 
 /// Runs `command`.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
@@ -28,6 +46,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Key(command) => key::run(command, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Config(command) => config::run(&command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),
     }
