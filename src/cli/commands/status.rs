@@ -55,7 +55,9 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Outcome> {
     let journal = match context.environment.state_folder() {
         Some(state) => {
             let (journal, why) = Journal::read(&Journal::place(&state, vault.id()));
-            why.iter().for_each(|why| context.progress.warn(why));
+            if let Some(why) = why {
+                context.progress.warn(&why);
+            }
             journal
         }
         None => Journal::default(),

@@ -35,7 +35,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         clippy::cast_sign_loss,
         reason = "within the range just tested"
     )]
-    if bytes >= 0.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(expected()) }
+    if (0.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(expected()) }
 }
 
 /// A length of time such as `30s` or `7d`; a day has 24 hours.
