@@ -17,7 +17,7 @@ use super::values;
 
 mod service;
 
-pub(crate) use self::service::{ConfigCommand, StatusArgs};
+pub(crate) use self::service::{ConfigCommand, RunArgs, ScheduleCommand, Scope, StartedBy, StatusArgs};
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -106,8 +106,13 @@ pub(crate) enum Command {
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Keep databases by the configuration, in the foreground
+    Run(RunArgs),
     /// Say how well each database is kept
     Status(StatusArgs),
+    /// Start `run` with the machine: systemd units or a crontab line
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Print or check a configuration
     #[command(subcommand)]
     Config(ConfigCommand),

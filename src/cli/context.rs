@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
+use pagevault::crypto::unlock::Unlocker;
 use pagevault::monitor::Monitor;
 use pagevault::operations::snapshot::Host;
 use pagevault::store::LocalStore;
@@ -122,6 +123,11 @@ impl Context {
 
     /// Finds and unlocks the vault.
     pub(crate) fn open_vault(&self) -> Result<Vault> {
+        Ok(self.open_vault_and_key()?.0)
+    }
+
+    /// Finds and unlocks the vault; with what unlocked it, for whoever has to open it again.
+    pub(crate) fn open_vault_and_key(&self) -> Result<(Vault, Unlocker)> {
         let mut attempt = 1;
         loop {
             let locked = LockedVault::find(Box::new(self.open_store()?))?;
@@ -143,18 +149,14 @@ impl Context {
                 Ok(_) if self.progress.interrupted() => return Err(interrupted()),
                 Ok(vault) => {
                     vault.warnings().iter().skip(said).for_each(|warning| self.progress.warn(warning));
-                    return Ok(vault);
+                    return Ok((vault, unlocker));
                 }
             }
         }
     }
 
     /// What is named; else the default key file if it is for this vault; else the person at the terminal.
-    fn choose_key(
-        &self,
-        locked: &LockedVault,
-        secrets: &Secrets<'_>,
-    ) -> Result<(Source, pagevault::crypto::unlock::Unlocker)> {
+    fn choose_key(&self, locked: &LockedVault, secrets: &Secrets<'_>) -> Result<(Source, Unlocker)> {
         if let Some(source) = Source::named(&self.globals.unlock, &self.environment)? {
             return Ok((source.clone(), secrets.read(&source)?));
         }

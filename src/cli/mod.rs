@@ -5,13 +5,13 @@
 //! - [`service`]: scheduled runs.
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`], [`host`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
+//! - [`units`]: what starts a service.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
 //! - [`failure`]: exit codes and error messages.
 
 #[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
 mod args;
 mod commands;
-#[allow(dead_code, reason = "most of it is for scheduled runs")]
 mod config;
 mod context;
 mod environment;
@@ -23,10 +23,10 @@ mod make;
 mod output;
 mod progress;
 mod secret;
-#[allow(dead_code, reason = "scheduled runs write what status reads")]
 mod service;
 mod terminal;
 mod text;
+mod units;
 mod values;
 
 use clap::Parser;
@@ -55,7 +55,10 @@ pub(crate) fn run() -> u8 {
         }
     };
     let context = Context::new(cli.globals, environment, loaded);
-    context.progress.listen_for_signals();
+    // Scheduled runs hear SIGHUP in another sense.
+    if !matches!(cli.command, args::Command::Run(_)) {
+        context.progress.listen_for_signals();
+    }
     match commands::run(cli.command, &context) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {

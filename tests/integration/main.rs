@@ -24,6 +24,7 @@ mod recover;
 mod restore_cases;
 mod round_trip;
 mod secrecy;
+mod service;
 mod support;
 mod tamper;
 mod unchanged;

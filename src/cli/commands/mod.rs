@@ -7,6 +7,8 @@ mod key;
 mod list;
 mod manual;
 mod restore;
+mod run;
+mod schedule;
 mod show;
 mod snapshot;
 mod status;
@@ -46,6 +48,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Key(command) => key::run(command, context),
+        Command::Run(args) => run::run(&args, context),
+        Command::Schedule(command) => schedule::run(&command, context),
         Command::Status(args) => status::run(&args, context),
         Command::Config(command) => config::run(&command, context),
         Command::Completions { shell } => manual::completions(shell, context),

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pagevault::ids::{DatabaseId, SnapshotId};
 use pagevault::monitor::Monitor;
 use pagevault::operations::status::{DatabaseStatus, VaultStatus, status};
 use pagevault::{Error, ErrorKind, Result};
@@ -19,6 +20,34 @@ use super::super::service::databases;
 use super::super::service::journal::{DatabaseRecord, Journal, LastResult, TestRecord};
 use super::super::text::{age, printable, size, table};
 
+/// What the vault says of a database that is in it.
+#[derive(Debug, Serialize)]
+struct Stored {
+    database_id: DatabaseId,
+    host: Option<String>,
+    snapshots: u64,
+    newest: SnapshotId,
+    newest_at: Timestamp,
+    size: u64,
+    stored_bytes: u64,
+    stored_bytes_per_day: u64,
+}
+
+impl From<DatabaseStatus> for Stored {
+    fn from(status: DatabaseStatus) -> Self {
+        Self {
+            database_id: status.database_id,
+            host: status.host,
+            snapshots: status.snapshots,
+            newest: status.newest,
+            newest_at: status.newest_at,
+            size: status.size,
+            stored_bytes: status.stored_bytes,
+            stored_bytes_per_day: status.stored_bytes_per_day,
+        }
+    }
+}
+
 /// A line of the answer, in the words of docs/cli.md.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -26,7 +55,7 @@ struct Row {
     source: String,
     configured: bool,
     #[serde(flatten)]
-    stored: Option<DatabaseStatus>,
+    stored: Option<Stored>,
     kept_at: Option<Timestamp>,
     age_s: Option<i64>,
     last_result: Option<LastResult>,
@@ -77,7 +106,7 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Outcome> {
                 .with_hint("`pagevault status` shows all"));
         }
     }
-    mark_stale(&mut report.databases, args.max_age, context.loaded.is_some());
+    mark_stale(&mut report.databases, args.max_age, context.loaded.is_some(), now);
     if context.output.is_json() {
         context.output.json(&report)?;
     } else {
@@ -150,17 +179,17 @@ fn row(
         failures: record.map_or(0, |record| record.job.failures),
         last_test: record.and_then(|record| record.tested.clone()),
         proven_restore: record.and_then(|record| record.proven.clone()),
-        stored,
+        stored: stored.map(Stored::from),
         stale: false,
     }
 }
 
 /// With a configuration, its databases count: what is kept no more grows old rightly.
-fn mark_stale(rows: &mut [Row], max_age: Option<Duration>, by_configuration: bool) {
+fn mark_stale(rows: &mut [Row], max_age: Option<Duration>, by_configuration: bool, now: Timestamp) {
     let Some(max_age) = max_age else { return };
     for row in rows.iter_mut().filter(|row| row.configured || !by_configuration) {
-        let age = row.age_s.and_then(|age| u64::try_from(age).ok());
-        row.stale = age.is_none_or(|age| age > max_age.as_secs());
+        row.stale =
+            row.kept_at.is_none_or(|kept| now.duration_since(kept).unsigned_abs() > max_age && kept < now);
     }
 }
 

@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use pagevault::daemon::Schedule;
 use toml::de::DeTable;
 
-pub(crate) use self::database::{DatabaseEntry, Hooks, Policy, Source};
+pub(crate) use self::database::{DatabaseEntry, Hooks, Policy, Source, Unchanged};
 pub(crate) use self::section::Problem;
 use self::section::{Problems, Section};
 use super::args::UnlockOptions;

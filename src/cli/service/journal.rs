@@ -96,6 +96,8 @@ pub(crate) struct DatabaseRecord {
     pub(crate) tested: Option<TestRecord>,
     /// The last test restore that found a snapshot whole.
     pub(crate) proven: Option<TestRecord>,
+    /// Why a hook that changes nothing about the snapshot failed last time.
+    pub(crate) hook_error: Option<String>,
     /// Bytes of its image.
     pub(crate) size: u64,
     /// Snapshots made, and bytes stored for them, since the journal began.

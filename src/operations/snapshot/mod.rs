@@ -5,7 +5,7 @@
 
 mod identity;
 mod pipeline;
-mod unchanged;
+pub(super) mod unchanged;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

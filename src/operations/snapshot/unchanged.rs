@@ -47,7 +47,7 @@ fn is_all_there(vault: &Vault, root: Option<ChunkId>, image_len: u64) -> bool {
     })
 }
 
-pub(super) const fn to_format(witness: Witness) -> SourceWitness {
+pub(in crate::operations) const fn to_format(witness: Witness) -> SourceWitness {
     let file = witness.file;
     match witness.state {
         State::Log { salts, last_frame, checksum } => {
@@ -59,7 +59,7 @@ pub(super) const fn to_format(witness: Witness) -> SourceWitness {
     }
 }
 
-const fn from_format(witness: SourceWitness) -> Witness {
+pub(in crate::operations) const fn from_format(witness: SourceWitness) -> Witness {
     match witness {
         SourceWitness::Log { file, salts, last_frame, checksum } => {
             Witness { file, state: State::Log { salts, last_frame, checksum } }
