@@ -18,6 +18,9 @@ use super::values;
 mod service;
 
 pub(crate) use self::service::{ConfigCommand, RunArgs, ScheduleCommand, Scope, StartedBy, StatusArgs};
+mod sync;
+
+pub(crate) use sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -103,6 +106,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

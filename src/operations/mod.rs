@@ -11,6 +11,7 @@ mod replace;
 pub mod restore;
 pub mod snapshot;
 pub mod status;
+pub mod sync;
 
 use std::num::NonZeroUsize;
 

@@ -464,6 +464,21 @@ impl World {
 }
 
 #[test]
+fn copies_are_kept_up_to_date_and_are_vaults() {
+    let world = World::new(
+        "[[database]]\npath = '{dir}/db/a.db'\n[[sync]]\ndestination = 'copy'\nschedule = 'every 1h'\n\
+         [[sync]]\ndestination = 'k'\n",
+    );
+    world.database("a.db");
+    world.once();
+    let copied = world.json(&["list", "--json", "--vault", "copy"]);
+    assert_eq!(copied, world.json(&["list", "--json"]));
+    // The other destination is a file.
+    let alerts = world.json(&["status", "--json"])["alerts"].to_string();
+    assert!(alerts.contains("sync ") && alerts.contains("is a file"), "{alerts}");
+}
+
+#[test]
 fn only_one_service_keeps_a_vault() {
     let world = World::new("[[database]]\npath = '{dir}/db/a.db'\n");
     world.database("a.db");

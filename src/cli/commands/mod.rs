@@ -12,6 +12,7 @@ mod schedule;
 mod show;
 mod snapshot;
 mod status;
+pub(crate) mod sync;
 
 use pagevault::Result;
 
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Show(args) => show::run(&args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),
         Command::Run(args) => run::run(&args, context),
         Command::Schedule(command) => schedule::run(&command, context),

@@ -99,6 +99,8 @@ impl Retention {
         .iter()
         .any(Option::is_some)
             || self.keep_within.is_some()
+            || self.prune.is_some()
+            || self.max_unused.is_some()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Long work beside the snapshots: checks and test restores, one at a time, on a thread with a vault of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +14,15 @@ use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckRequest, DataLevel, check, test_restore};
 use pagevault::operations::moved::Holdings;
 use pagevault::operations::snapshot::Host;
+use pagevault::operations::sync::{SyncRequest, sync};
 use pagevault::sqlite::CheckLevel;
-use pagevault::store::Store;
+use pagevault::store::{Store, ThrottledStore};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use pagevault::{Error, ErrorKind, Result};
+
+use super::super::commands::sync::shown;
+use super::super::config::SyncPlan;
+use super::super::context::{make_store_at, store_at};
 
 /// What can be done in the background.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,16 +31,24 @@ pub(super) enum Work {
     Check(f64),
     /// Restore the newest snapshot of each of these, writing nothing.
     TestRestore(Vec<PathBuf>),
+    /// Bring a copy of the vault up to date.
+    Sync(SyncPlan),
 }
 
 impl Work {
     /// The job's name in the journal.
-    pub(super) const fn job(&self) -> &'static str {
+    pub(super) fn job(&self) -> String {
         match self {
-            Self::Check(_) => "check",
-            Self::TestRestore(_) => "test-restore",
+            Self::Check(_) => "check".to_owned(),
+            Self::TestRestore(_) => "test-restore".to_owned(),
+            Self::Sync(plan) => sync_job(plan),
         }
     }
+}
+
+/// The name in the journal of a copy's job.
+pub(super) fn sync_job(plan: &SyncPlan) -> String {
+    format!("sync {}", shown(Path::new(&plan.destination)))
 }
 
 /// The test of one database's newest snapshot.
@@ -50,7 +63,7 @@ pub(super) struct Tested {
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Finished {
-    pub(super) job: &'static str,
+    pub(super) job: String,
     pub(super) began: Timestamp,
     /// In words, for the log.
     pub(super) outcome: Result<String, String>,
@@ -71,7 +84,7 @@ pub(super) struct Means {
 #[derive(Debug)]
 pub(super) struct Background {
     finished: Receiver<Finished>,
-    job: &'static str,
+    job: String,
     began: Timestamp,
 }
 
@@ -80,12 +93,13 @@ impl Background {
     pub(super) fn start(work: Work, means: Means) -> Self {
         let (report, finished) = bounded(1);
         let (job, began) = (work.job(), SystemClock.now());
+        let name = job.clone();
         std::thread::spawn(move || {
             let monitor = Quiet { stop: Arc::clone(&means.stop), warnings: Mutex::default() };
             let mut tested = Vec::new();
             let outcome = do_it(&work, means, &monitor, &mut tested).map_err(|error| error.to_string());
             let warnings = monitor.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let _ = report.send(Finished { job, began, outcome, tested, warnings });
+            let _ = report.send(Finished { job: name, began, outcome, tested, warnings });
         });
         Self { finished, job, began }
     }
@@ -96,7 +110,7 @@ impl Background {
             Ok(finished) => Some(finished),
             Err(crossbeam_channel::TryRecvError::Empty) => None,
             Err(crossbeam_channel::TryRecvError::Disconnected) => Some(Finished {
-                job: self.job,
+                job: self.job.clone(),
                 began: self.began,
                 outcome: Err("it ended without an answer; this is a defect".to_owned()),
                 tested: Vec::new(),
@@ -126,6 +140,9 @@ impl Monitor for Quiet {
 
 fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -> Result<String> {
     let Means { store, unlocker, folders, host, .. } = means;
+    if let Work::Sync(plan) = work {
+        return copy(&*store, plan, monitor);
+    }
     let vault = LockedVault::find(store)?.unlock(&unlocker, &folders)?;
     match work {
         Work::Check(percent) => verify(&vault, *percent, monitor),
@@ -134,6 +151,27 @@ fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -
             note_in_log(&vault, tested)?;
             outcome
         }
+        Work::Sync(plan) => copy(vault.store(), plan, monitor),
+    }
+}
+
+/// Needs no key.
+fn copy(store: &dyn Store, plan: &SyncPlan, monitor: &Quiet) -> Result<String> {
+    let place = Path::new(&plan.destination);
+    let destination = match store_at(place)? {
+        Some(destination) => destination,
+        None => make_store_at(place)?,
+    };
+    let request = SyncRequest { delete: plan.delete, ..SyncRequest::default() };
+    let report = match plan.limit_rate.filter(|rate| *rate > 0) {
+        Some(rate) => sync(store, &ThrottledStore::new(destination, rate), &request, monitor)?,
+        None => sync(store, &destination, &request, monitor)?,
+    };
+    match report.problems.first() {
+        None => {
+            Ok(format!("{} objects copied, {} were there", report.copied.objects, report.present.objects))
+        }
+        Some(first) => Err(Error::new(ErrorKind::Damage, first.to_string())),
     }
 }
 

@@ -25,7 +25,7 @@ use super::super::config::load::{self, Loaded};
 use super::super::config::{Config, Source};
 use super::super::context::Context;
 use super::alerts::{self, Condition, Turn};
-use super::background::{Background, Finished, Means, Work};
+use super::background::{Background, Finished, Means, Work, sync_job};
 use super::databases;
 use super::deliver::{Courier, Message};
 use super::journal::{Journal, LastResult, TestRecord};
@@ -129,6 +129,7 @@ impl<'a> Keeper<'a> {
             context,
         };
         keeper.listen();
+        keeper.say_what_is_not_done();
         Ok(keeper)
     }
 
@@ -138,6 +139,12 @@ impl<'a> Keeper<'a> {
 
     fn warn(&self, line: &str) {
         self.context.progress.warn(line);
+    }
+
+    fn say_what_is_not_done(&self) {
+        if self.config.retention.is_set() {
+            self.warn("[retention] is read, but this version forgets and prunes nothing by itself");
+        }
     }
 
     /// Answers Prometheus where the configuration wants it.
@@ -177,6 +184,7 @@ impl<'a> Keeper<'a> {
                 self.config = loaded.config;
                 self.config_error = None;
                 self.say("the configuration was read again");
+                self.say_what_is_not_done();
                 self.listen();
             }
             Err(error) => {
@@ -389,7 +397,8 @@ impl<'a> Keeper<'a> {
         if self.is_due("test-restore", check.test_restore.as_ref(), now) {
             return Some(Work::TestRestore(self.databases.keys().cloned().collect()));
         }
-        None
+        let plans = self.config.syncs.clone();
+        plans.into_iter().find(|plan| self.is_due(&sync_job(plan), Some(&plan.schedule), now)).map(Work::Sync)
     }
 
     fn is_due(&mut self, job: &str, schedule: Option<&Schedule>, now: Timestamp) -> bool {
@@ -406,7 +415,7 @@ impl<'a> Keeper<'a> {
             Ok(store) => {
                 self.say(&format!("{job} begins"));
                 let means = Means {
-                    store: Box::new(store),
+                    store,
                     unlocker: Arc::clone(&self.unlocker),
                     folders: self.context.folders(),
                     host: self.host.clone(),
@@ -441,7 +450,7 @@ impl<'a> Keeper<'a> {
         }
         // Work that was abandoned because the service stops will be due again.
         if !self.context.progress.interrupted() {
-            self.journal.jobs.entry(job.to_owned()).or_default().note(began, outcome.map(drop));
+            self.journal.jobs.entry(job).or_default().note(began, outcome.map(drop));
         }
         self.dirty = true;
         self.kept_house = None;
