@@ -9,10 +9,10 @@ pub(crate) const CRON_MARK: &str = "# pagevault schedule install";
 /// A service that runs all the time, or once for a timer.
 pub(crate) fn service(words: &[String], environment: &[(&str, String)], once: bool, system: bool) -> String {
     let command: Vec<String> = words.iter().map(|word| quoted_command(word)).collect();
-    let variables: String = environment
-        .iter()
-        .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))))
-        .collect();
+    let mut variables = String::new();
+    for (name, value) in environment {
+        variables.extend(["Environment=", &quoted(&format!("{name}={value}")), "\n"]);
+    }
     let kind = if once {
         // A run that finds another one at work ends well by itself.
         "Type=oneshot\n"

@@ -212,11 +212,11 @@ fn tell(report: &Report, context: &Context) -> Result<Outcome> {
 #[derive(Debug, Serialize)]
 struct Shown {
     installed: Vec<String>,
-    databases: Vec<Next>,
+    databases: Vec<Planned>,
 }
 
 #[derive(Debug, Serialize)]
-struct Next {
+struct Planned {
     path: String,
     schedule: String,
     next: Option<jiff::Timestamp>,
@@ -238,7 +238,7 @@ fn show(scope: &Scope, context: &Context) -> Result<Outcome> {
     let databases = found.map(|(found, config)| {
         let next = |(path, number): (PathBuf, usize)| {
             let schedule = &config.databases[number].policy.schedule;
-            Next {
+            Planned {
                 path: path.display().to_string(),
                 schedule: schedule.to_string(),
                 next: schedule.next_after(now, &zone),
@@ -258,7 +258,7 @@ fn show(scope: &Scope, context: &Context) -> Result<Outcome> {
     for line in &shown.installed {
         let _ = writeln!(text, "installed: {}", printable(line));
     }
-    for Next { path, schedule, next } in &shown.databases {
+    for Planned { path, schedule, next } in &shown.databases {
         let next = next.map_or_else(|| "never".to_owned(), local_time);
         let _ = writeln!(text, "{}: {schedule}, next at {next}", printable(path));
     }
@@ -268,7 +268,11 @@ fn show(scope: &Scope, context: &Context) -> Result<Outcome> {
 
 /// The lines of the user's crontab; none if there is no crontab yet.
 fn crontab() -> Result<Vec<String>> {
-    let output = Command::new("crontab").arg("-l").stdin(Stdio::null()).output().map_err(no_crontab)?;
+    let output = Command::new("crontab")
+        .arg("-l")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| no_crontab(&error))?;
     let text = if output.status.success() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     } else {
@@ -278,20 +282,21 @@ fn crontab() -> Result<Vec<String>> {
 }
 
 fn write_crontab(lines: &[String]) -> Result<()> {
-    let mut child = Command::new("crontab").arg("-").stdin(Stdio::piped()).spawn().map_err(no_crontab)?;
+    let mut child =
+        Command::new("crontab").arg("-").stdin(Stdio::piped()).spawn().map_err(|error| no_crontab(&error))?;
     if let Some(mut stdin) = child.stdin.take() {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        stdin.write_all(text.as_bytes()).map_err(no_crontab)?;
+        let text = lines.join("\n") + "\n";
+        stdin.write_all(text.as_bytes()).map_err(|error| no_crontab(&error))?;
     }
     match child.wait() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
             Err(Error::new(ErrorKind::Failed, format!("crontab has refused the new table ({status})")))
         }
-        Err(error) => Err(no_crontab(error)),
+        Err(error) => Err(no_crontab(&error)),
     }
 }
 
-fn no_crontab(error: std::io::Error) -> Error {
+fn no_crontab(error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Failed, format!("the program `crontab` cannot be used: {error}"))
 }

@@ -22,7 +22,7 @@ use super::super::text::{age, printable, size, table};
 
 /// What the vault says of a database that is in it.
 #[derive(Debug, Serialize)]
-struct Stored {
+struct InVault {
     database_id: DatabaseId,
     host: Option<String>,
     snapshots: u64,
@@ -33,7 +33,7 @@ struct Stored {
     stored_bytes_per_day: u64,
 }
 
-impl From<DatabaseStatus> for Stored {
+impl From<DatabaseStatus> for InVault {
     fn from(status: DatabaseStatus) -> Self {
         Self {
             database_id: status.database_id,
@@ -55,7 +55,7 @@ struct Row {
     source: String,
     configured: bool,
     #[serde(flatten)]
-    stored: Option<Stored>,
+    stored: Option<InVault>,
     kept_at: Option<Timestamp>,
     age_s: Option<i64>,
     last_result: Option<LastResult>,
@@ -179,7 +179,7 @@ fn row(
         failures: record.map_or(0, |record| record.job.failures),
         last_test: record.and_then(|record| record.tested.clone()),
         proven_restore: record.and_then(|record| record.proven.clone()),
-        stored: stored.map(Stored::from),
+        stored: stored.map(InVault::from),
         stale: false,
     }
 }

@@ -25,7 +25,7 @@ use super::super::config::SyncPlan;
 use super::super::context::{make_store_at, store_at};
 
 /// What can be done in the background.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Work {
     /// Verify structure, and this share of the data in percent.
     Check(f64),

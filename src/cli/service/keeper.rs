@@ -424,7 +424,7 @@ impl<'a> Keeper<'a> {
                 self.background = Some(Background::start(work, means));
             }
             Err(error) => {
-                self.journal.jobs.entry(job.to_owned()).or_default().note(now, Err(error.to_string()))
+                self.journal.jobs.entry(job).or_default().note(now, Err(error.to_string()));
             }
         }
         self.dirty = true;
