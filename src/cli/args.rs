@@ -190,7 +190,7 @@ pub(crate) struct SnapshotArgs {
     /// Restore the snapshot from the vault as a test
     #[arg(long)]
     pub(crate) verify: bool,
-    /// From 1 (fast) to 19 (small) [default: 3]
+    /// From 1 (fast) to 19 (small) [default: 1]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compression_level: Option<i32>,
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use glob::Pattern;
+use pagevault::codec::DEFAULT_LEVEL;
 use pagevault::daemon::Schedule;
 
 use super::section::Section;
@@ -95,7 +96,7 @@ impl Default for Policy {
             max_age: None,
             required_tables: Vec::new(),
             tags: Vec::new(),
-            compression_level: 3,
+            compression_level: DEFAULT_LEVEL,
             busy_timeout: Duration::from_secs(5),
             max_hold: None,
             verify: false,
