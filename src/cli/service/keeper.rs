@@ -304,11 +304,11 @@ impl<'a> Keeper<'a> {
         due
     }
 
-    /// Does what is due now. Whether there was something.
-    pub(super) fn round(&mut self) -> bool {
+    /// Does what is due now.
+    pub(super) fn round(&mut self) {
         let due = self.due();
         if due.is_empty() {
-            return false;
+            return;
         }
         let (count, began) = (due.len(), Instant::now());
         let paths: Vec<PathBuf> = due.iter().map(|due| due.path.clone()).collect();
@@ -355,7 +355,6 @@ impl<'a> Keeper<'a> {
         {
             self.send(Message::Heartbeat(url.clone()));
         }
-        true
     }
 
     /// Nobody's turn came: all have failed alike.

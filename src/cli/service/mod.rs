@@ -44,13 +44,18 @@ pub(crate) fn run(context: &Context, once: bool) -> Result<Outcome> {
         }
         started => started?,
     };
+    let mut had_its_round = false;
     loop {
         keeper.reload(reload.swap(false, Ordering::Relaxed));
         keeper.rescan();
-        let worked = keeper.round();
+        // Once is once, also where the next time is a second away.
+        if !(once && had_its_round) {
+            keeper.round();
+            had_its_round = true;
+        }
         let busy = keeper.work_in_background();
         keeper.keep_house();
-        if context.progress.interrupted() || (once && !worked && !busy) {
+        if context.progress.interrupted() || (once && !busy) {
             break;
         }
         let tick = Instant::now();
