@@ -21,6 +21,8 @@ pub enum ErrorKind {
     NotFound,
     /// Locked beyond the time allowed.
     Busy,
+    /// Older than allowed.
+    Stale,
     /// Refused: would overwrite, unsafe target, unsupported database or format.
     Refused,
     /// Interrupted by the user.

@@ -61,6 +61,7 @@ pub mod chunk;
 pub mod clock;
 pub mod codec;
 pub mod crypto;
+pub mod daemon;
 pub mod error;
 pub mod format;
 pub mod ids;

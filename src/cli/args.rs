@@ -18,12 +18,14 @@ mod doctor;
 mod export;
 mod guard;
 mod restore;
+mod service;
 mod sync;
 
 pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::export::ExportArgs;
 pub(crate) use self::guard::GuardArgs;
 pub(crate) use self::restore::RestoreArgs;
+pub(crate) use self::service::{ConfigCommand, RunArgs, ScheduleCommand, Scope, StartedBy, StatusArgs};
 pub(crate) use self::sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
@@ -46,12 +48,13 @@ First steps:
   pagevault restore latest --to new.db   bring it back as a new file
   pagevault restore app@-2h --into app.db    bring it back into the database, while it is in use
   pagevault key recovery                 print a key to keep on paper
+  pagevault config example               set and forget: a configuration for `pagevault run`
 
 The key is the one that an option names, else the variable of that option, else PAGEVAULT_PASSWORD, else the key \
 file pagevault/vault.key in the user's configuration folder, else a passphrase that is asked for.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
-7 busy, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
+7 busy, 8 stale, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -63,6 +66,9 @@ pub(crate) struct Globals {
     /// How to unlock the vault.
     #[command(flatten)]
     pub(crate) unlock: UnlockOptions,
+    /// Configuration file [default: pagevault/config.toml in the user's configuration folder] [env: PAGEVAULT_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Vault and key")]
+    pub(crate) config: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
@@ -118,6 +124,16 @@ pub(crate) enum Command {
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Keep databases by the configuration, in the foreground
+    Run(RunArgs),
+    /// Say how well each database is kept
+    Status(StatusArgs),
+    /// Start `run` with the machine: systemd units or a crontab line
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Print or check a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  pagevault completions bash > ~/.local/share/bash-completion/completions/pagevault"
@@ -184,16 +200,15 @@ pub(crate) struct SnapshotArgs {
     /// Give up if the database would be held longer than this, such as 500ms, 2s or 1m
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) max_hold: Option<Duration>,
-    /// How long to wait for a locked database
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
-    pub(crate) busy_timeout: Duration,
+    /// How long to wait for a locked database [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) busy_timeout: Option<Duration>,
     /// Restore the snapshot from the vault as a test
     #[arg(long)]
     pub(crate) verify: bool,
-    /// From 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 1,
-          value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub(crate) compression_level: i32,
+    /// From 1 (fast) to 19 (small) [default: 1]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compression_level: Option<i32>,
 }
 
 /// Options of `list`.

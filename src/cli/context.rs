@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
+use pagevault::crypto::unlock::Unlocker;
 use pagevault::monitor::Monitor;
 use pagevault::operations::host::this_host;
 use pagevault::operations::snapshot::Host;
@@ -14,6 +15,7 @@ use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
 use pagevault::{Error, ErrorKind, Result};
 
 use super::args::Globals;
+use super::config::load::{self, Loaded};
 use super::environment::Environment;
 use super::key_file;
 use super::output::Output;
@@ -30,8 +32,10 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Context {
     /// The options of every command.
     pub(crate) globals: Globals,
-    /// Variables.
+    /// Variables, and what the configuration says where they are silent.
     pub(crate) environment: Environment,
+    /// The configuration, where there is one.
+    pub(crate) loaded: Option<Loaded>,
     /// Results.
     pub(crate) output: Output,
     /// Everything else that is said.
@@ -52,10 +56,15 @@ pub(crate) struct Place {
 }
 
 impl Context {
-    /// For a command line and its environment.
-    pub(crate) fn new(globals: Globals, environment: Environment) -> Self {
+    /// For a command line, its environment and its configuration.
+    pub(crate) fn new(globals: Globals, environment: Environment, loaded: Option<Loaded>) -> Self {
         let loudness = loudness(&globals, &environment);
+        let environment = match &loaded {
+            Some(loaded) => load::fill(environment, &loaded.config),
+            None => environment,
+        };
         Self {
+            loaded,
             output: Output::new(globals.json),
             progress: Progress::new(!globals.no_progress && !globals.json, loudness),
             clock: SystemClock,
@@ -154,15 +163,20 @@ impl Context {
 
     /// Finds and unlocks the vault.
     pub(crate) fn open_vault(&self) -> Result<Vault> {
+        Ok(self.open_vault_and_key()?.0)
+    }
+
+    /// Finds and unlocks the vault; with what unlocked it, for whoever has to open it again.
+    pub(crate) fn open_vault_and_key(&self) -> Result<(Vault, Unlocker)> {
         self.unlock(|| self.open_store())
     }
 
     /// As [`open_vault`](Self::open_vault), with copies to turn to: for reading.
     pub(crate) fn open_vault_with_copies(&self) -> Result<Vault> {
-        self.unlock(|| self.open_store_with_copies())
+        Ok(self.unlock(|| self.open_store_with_copies())?.0)
     }
 
-    fn unlock(&self, open: impl Fn() -> Result<Box<dyn Store>>) -> Result<Vault> {
+    fn unlock(&self, open: impl Fn() -> Result<Box<dyn Store>>) -> Result<(Vault, Unlocker)> {
         let mut attempt = 1;
         loop {
             let locked = LockedVault::find(open()?)?;
@@ -184,18 +198,14 @@ impl Context {
                 Ok(_) if self.progress.interrupted() => return Err(interrupted()),
                 Ok(vault) => {
                     vault.warnings().iter().skip(said).for_each(|warning| self.progress.warn(warning));
-                    return Ok(vault);
+                    return Ok((vault, unlocker));
                 }
             }
         }
     }
 
     /// What is named; else the default key file if it is for this vault; else the person at the terminal.
-    fn choose_key(
-        &self,
-        locked: &LockedVault,
-        secrets: &Secrets<'_>,
-    ) -> Result<(Source, pagevault::crypto::unlock::Unlocker)> {
+    fn choose_key(&self, locked: &LockedVault, secrets: &Secrets<'_>) -> Result<(Source, Unlocker)> {
         if let Some(source) = Source::named(&self.globals.unlock, &self.environment)? {
             return Ok((source.clone(), secrets.read(&source)?));
         }

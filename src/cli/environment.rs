@@ -22,6 +22,7 @@ impl fmt::Debug for Environment {
 
 /// All that pagevault looks at.
 const VARIABLES: &[&str] = &[
+    "PAGEVAULT_CONFIG",
     "PAGEVAULT_VAULT",
     "PAGEVAULT_KEY_FILE",
     "PAGEVAULT_PASSWORD_FILE",
@@ -59,6 +60,18 @@ impl Environment {
     /// The value of a variable as a path.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
+    }
+
+    /// Gives a variable that is not set a value.
+    pub(crate) fn set_default(&mut self, name: &'static str, value: Option<OsString>) {
+        if let Some(value) = value {
+            self.variables.entry(name).or_insert(value);
+        }
+    }
+
+    /// The configuration file that is used unless one is named.
+    pub(crate) fn default_config(&self) -> Option<PathBuf> {
+        Some(self.folder("XDG_CONFIG_HOME", ".config")?.join("config.toml"))
     }
 
     /// Where a vault is unless one is named.

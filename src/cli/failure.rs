@@ -44,6 +44,7 @@ pub(crate) const fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::Unlock => 5,
         ErrorKind::NotFound => 6,
         ErrorKind::Busy => 7,
+        ErrorKind::Stale => 8,
         ErrorKind::Refused => 9,
         ErrorKind::Interrupted => 130,
         // `Failed`, and whatever the library may add before this table knows it.
@@ -86,6 +87,7 @@ mod tests {
             (ErrorKind::Unlock, 5),
             (ErrorKind::NotFound, 6),
             (ErrorKind::Busy, 7),
+            (ErrorKind::Stale, 8),
             (ErrorKind::Refused, 9),
             (ErrorKind::Interrupted, 130),
         ] {

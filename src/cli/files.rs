@@ -1,8 +1,8 @@
 //! Small files of the command line's own: written so that they are complete or absent, read up to a limit.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
@@ -18,6 +18,18 @@ pub(crate) fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = Temporary::write(path, content)?;
     publish(&temporary.0, path)?;
     sync_folder(parent(path))
+}
+
+/// Replaces a file, or makes it, with its folder: whoever reads it sees all of the old or all of the new.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = parent(path);
+    if !folder.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let temporary = Temporary::write(path, content)?;
+    std::fs::set_permissions(&temporary.0, Permissions::from_mode(mode))?;
+    std::fs::rename(&temporary.0, path)?;
+    sync_folder(folder)
 }
 
 /// The folder that holds `path`.

@@ -1,9 +1,12 @@
 //! The command line: what people type and read. It uses the public library only.
 //!
 //! - [`args`], [`values`]: what can be typed.
+//! - [`config`]: the configuration file.
+//! - [`service`]: scheduled runs.
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
 //! - [`child`], [`guard_record`]: another program run in between, and what is remembered of it.
+//! - [`units`]: what starts a service.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
 //! - [`proof`]: when this machine last saw a restore succeed.
 //! - [`failure`]: exit codes and error messages.
@@ -12,6 +15,7 @@
 mod args;
 mod child;
 mod commands;
+mod config;
 mod context;
 mod environment;
 mod failure;
@@ -23,8 +27,10 @@ mod output;
 mod progress;
 mod proof;
 mod secret;
+mod service;
 mod terminal;
 mod text;
+mod units;
 mod values;
 
 use clap::Parser;
@@ -44,8 +50,19 @@ pub(crate) fn run() -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let context = Context::new(cli.globals, Environment::of_process());
-    context.progress.listen_for_signals();
+    let environment = Environment::of_process();
+    let loaded = match commands::load_config(&cli.command, &cli.globals, &environment) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), error.describe().as_bytes());
+            return exit_code(error.kind());
+        }
+    };
+    let context = Context::new(cli.globals, environment, loaded);
+    // Scheduled runs hear SIGHUP in another sense.
+    if !matches!(cli.command, args::Command::Run(_)) {
+        context.progress.listen_for_signals();
+    }
     match commands::run(cli.command, &context) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {

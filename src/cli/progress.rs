@@ -51,10 +51,25 @@ impl Progress {
     /// From now on a first signal asks to stop, and a second one ends the process at once. Without this a
     /// signal would leave temporary files behind.
     pub(crate) fn listen_for_signals(&self) {
+        self.listen_for(&[SIGINT, SIGTERM, SIGHUP]);
+    }
+
+    /// As [`Progress::listen_for_signals`], but SIGHUP sets the flag that is returned, as often as it comes.
+    pub(crate) fn listen_for_signals_of_service(&self) -> Arc<AtomicBool> {
+        self.listen_for(&[SIGINT, SIGTERM]);
+        let reload: Arc<AtomicBool> = Arc::default();
+        let _ = signal_hook::flag::register(SIGHUP, Arc::clone(&reload));
+        reload
+    }
+
+    /// The wish to stop, for other threads.
+    pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
+    }
+
+    fn listen_for(&self, signals: &[i32]) {
         let ignored = ignored_signals();
-        for signal in
-            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0)
-        {
+        for signal in signals.iter().copied().filter(|signal| ignored & (1 << (signal - 1)) == 0) {
             let flag = || Arc::clone(&self.interrupted);
             // In this order: the first signal finds the flag unset. Where a handler cannot be had, the signal
             // ends the process as it always did.

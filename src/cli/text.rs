@@ -71,6 +71,17 @@ pub(crate) fn milliseconds(ms: u64) -> String {
     }
 }
 
+/// How long ago something was, in its largest unit but one.
+pub(crate) fn age(age: jiff::SignedDuration) -> String {
+    let seconds = age.as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// An instant in local time to the second, as RFC 3339 writes it.
 pub(crate) fn local_time(time: Timestamp) -> String {
     time_in(time, TimeZone::system())
@@ -131,6 +142,15 @@ mod tests {
         assert_eq!(shell_word(Path::new("a b")), "'a b'");
         assert_eq!(shell_word(Path::new("it's")), "'it'\\''s'");
         assert_eq!(shell_word(Path::new("$HOME")), "'$HOME'");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let of = |seconds| age(jiff::SignedDuration::from_secs(seconds));
+        assert_eq!(
+            [of(-5), of(59), of(60), of(5400), of(172_800)],
+            ["0 s", "59 s", "1 min", "1 h 30 min", "2 d"]
+        );
     }
 
     #[test]

@@ -11,11 +11,13 @@ pub mod export;
 pub mod guard;
 pub mod host;
 pub mod list;
+pub mod moved;
 mod replace;
 pub mod restore;
 pub mod restore_into;
 mod safety;
 pub mod snapshot;
+pub mod status;
 pub mod sync;
 
 use std::num::NonZeroUsize;

@@ -10,6 +10,8 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("ids", &[]),
     ("clock", &[]),
     ("monitor", &[]),
+    // When, not what.
+    ("daemon", &[]),
     ("checksum", &["ids"]),
     ("page_source", &["error"]),
     ("tree", &["chunk", "ids"]),

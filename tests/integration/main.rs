@@ -31,6 +31,7 @@ mod recover;
 mod restore_cases;
 mod round_trip;
 mod secrecy;
+mod service;
 mod support;
 mod synced;
 mod tamper;

@@ -4,21 +4,41 @@ mod check;
 mod doctor;
 mod export;
 mod guard;
+mod config;
 mod init;
 mod key;
 mod list;
 mod manual;
 mod restore;
+mod run;
+mod schedule;
 mod show;
 mod snapshot;
-mod sync;
+mod status;
+pub(crate) mod sync;
 
 use pagevault::Result;
 
-use super::args::Command;
+use super::args::{Command, ConfigCommand, Globals};
+use super::config::load::{self, LoadError, Loaded};
 use super::context::Context;
+use super::environment::Environment;
 use super::failure::Outcome;
 use super::secret::Source;
+
+/// The configuration that `command` goes by. Commands that look at configurations themselves, or at nothing, have none.
+pub(crate) fn load_config(
+    command: &Command,
+    globals: &Globals,
+    environment: &Environment,
+) -> std::result::Result<Option<Loaded>, LoadError> {
+    match command {
+        Command::Config(ConfigCommand::Example | ConfigCommand::Check)
+        | Command::Completions { .. }
+        | Command::Man => Ok(None),
+        _ => load::find(globals.config.as_deref(), environment),
+    }
+}
 
 /// Runs `command`.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
@@ -36,6 +56,10 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Sync(args) => sync::run(&args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Key(command) => key::run(command, context),
+        Command::Run(args) => run::run(&args, context),
+        Command::Schedule(command) => schedule::run(&command, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Config(command) => config::run(&command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),
     }

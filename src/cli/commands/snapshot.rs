@@ -59,6 +59,8 @@ fn request(args: SnapshotArgs, context: &Context) -> Result<SnapshotRequest> {
     if let Some((key, _)) = args.tags.iter().find(|(key, _)| !keys.insert(key)) {
         return Err(Error::new(ErrorKind::Usage, format!("the tag {key:?} was given twice")));
     }
+    // What nobody said, the configuration says for all databases.
+    let defaults = context.loaded.as_ref().map(|loaded| loaded.config.defaults.clone()).unwrap_or_default();
     Ok(SnapshotRequest {
         databases: args.databases,
         name: args.name,
@@ -67,9 +69,9 @@ fn request(args: SnapshotArgs, context: &Context) -> Result<SnapshotRequest> {
         description: args.description,
         tags: args.tags,
         required_tables: args.required_tables,
-        compression_level: args.compression_level,
-        busy_timeout: args.busy_timeout,
-        max_hold: args.max_hold,
+        compression_level: args.compression_level.unwrap_or(defaults.compression_level),
+        busy_timeout: args.busy_timeout.unwrap_or(defaults.busy_timeout),
+        max_hold: args.max_hold.or(defaults.max_hold),
         full_scan: args.full_scan,
         verify: args.verify,
         only_if_changed: false,

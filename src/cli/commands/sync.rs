@@ -75,7 +75,7 @@ fn destination(place: &Path, args: &SyncArgs) -> Result<Box<dyn Store>> {
 }
 
 /// The place as it was named, without what an address may hold besides.
-fn shown(place: &Path) -> String {
+pub(crate) fn shown(place: &Path) -> String {
     let Some((scheme, rest)) = address(place).and_then(|text| text.split_once("://")) else {
         return place.display().to_string();
     };

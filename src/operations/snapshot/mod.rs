@@ -7,7 +7,7 @@ mod afterwards;
 pub(super) mod identity;
 mod parent;
 mod pipeline;
-mod unchanged;
+pub(super) mod unchanged;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

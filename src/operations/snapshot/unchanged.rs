@@ -34,7 +34,7 @@ pub(super) fn tree_of(
     Ok(Some(StoredTree { root: manifest.root, sha256, counts, stored_bytes: 0 }))
 }
 
-pub(super) const fn to_format(witness: Witness) -> SourceWitness {
+pub(in crate::operations) const fn to_format(witness: Witness) -> SourceWitness {
     let file = witness.file;
     match witness.state {
         State::Log { salts, last_frame, checksum } => {
@@ -46,7 +46,7 @@ pub(super) const fn to_format(witness: Witness) -> SourceWitness {
     }
 }
 
-const fn from_format(witness: SourceWitness) -> Witness {
+pub(in crate::operations) const fn from_format(witness: SourceWitness) -> Witness {
     match witness {
         SourceWitness::Log { file, salts, last_frame, checksum } => {
             Witness { file, state: State::Log { salts, last_frame, checksum } }
