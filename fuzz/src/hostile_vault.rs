@@ -1,6 +1,9 @@
 //! A vault in the hands of an enemy, with and without the key: whatever was done to its objects, opening,
 //! listing, checking and restoring end with an answer, and the answer is never wrong bytes.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use pagevault::clock::FixedClock;
 use pagevault::crypto::secret::Secret32;
@@ -9,6 +12,8 @@ use pagevault::format::keyslot::Argon2Params;
 use pagevault::monitor::Silent;
 use pagevault::operations::assemble::assemble;
 use pagevault::operations::check::{CheckRequest, DataLevel, check, check_names, test_restore};
+use pagevault::ids::SnapshotId;
+use pagevault::operations::repair::{RepairRequest, execute, plan};
 use pagevault::operations::list::{ListFilter, SnapshotSpec, choose, list};
 use pagevault::sqlite::CheckLevel;
 use pagevault::store::MemoryStore;
@@ -114,6 +119,30 @@ fn judge(fixture: &Fixture, store: &MemoryStore, proven: usize) {
         }
     }
     add_slot(&vault);
+    mend(fixture, store);
+}
+
+/// A repair ends, makes nothing worse, and a second one finds nothing that the first could have done.
+fn mend(fixture: &Fixture, store: &MemoryStore) {
+    let clock = FixedClock(Timestamp::UNIX_EPOCH);
+    let store = Arc::new(store.fork());
+    let Some(vault) = fixture::open(Box::new(Arc::clone(&store))) else { return };
+    let good = |vault: &Vault| -> Vec<SnapshotId> {
+        let catalog = vault.catalog(&vault.history().expect("a history")).expect("a catalog");
+        vault.load_index_anew().expect("an index");
+        let small = catalog.snapshots.iter().filter(|snapshot| fixture.contents.get(&snapshot.id).is_some_and(Option::is_some));
+        let whole = small.filter(|snapshot| assemble(vault, snapshot, &Silent, &mut |_| Ok(())).is_ok());
+        whole.map(|snapshot| snapshot.id).collect()
+    };
+    let before = good(&vault);
+    let copy = vault.copy_in(Box::new(fixture.store.fork())).ok();
+    let (databases, busy_timeout) = (Vec::new(), Duration::ZERO);
+    let request = RepairRequest { copy, databases, busy_timeout, read_data: true };
+    let repair = plan(&vault, &request, &Silent).expect("a store in memory can be read");
+    execute(&vault, &request, &repair, &clock, &Silent).expect("a store in memory can be written");
+    let Some(vault) = fixture::open(Box::new(Arc::clone(&store))) else { panic!("a repaired vault does not open") };
+    let after = good(&vault);
+    assert!(before.iter().all(|id| after.contains(id)), "a repair has lost a snapshot");
 }
 
 /// Writing goes on in a vault of any history, and what was written is there.

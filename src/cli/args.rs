@@ -13,6 +13,7 @@ use pagevault::format::manifest::Kind;
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::sqlite::CheckLevel;
 
+pub(crate) use self::repair::RepairArgs;
 use super::values;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Make of a damaged vault what can still be made of it
+    Repair(RepairArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
@@ -237,6 +240,7 @@ pub(crate) struct RestoreArgs {
 Examples:
   pagevault check
   pagevault check --read-data-subset 5% --test-restore
+  pagevault check --read-data --budget 10GiB --max-age 30d
   pagevault check --no-key --vault /mnt/copy"))]
 #[expect(clippy::option_option, reason = "not given, given, given with a snapshot")]
 pub(crate) struct CheckArgs {
@@ -246,6 +250,12 @@ pub(crate) struct CheckArgs {
     /// Read and verify a random part of the data
     #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
     pub(crate) read_data_subset: Option<f64>,
+    /// Read so much at most, such as 10GiB, and go on there next time: first what was never read, then the oldest
+    #[arg(long, value_name = "SIZE", requires = "read_data", value_parser = values::size)]
+    pub(crate) budget: Option<u64>,
+    /// Read only what was last found whole longer ago than this, such as 30d
+    #[arg(long, value_name = "TIME", requires = "read_data", value_parser = values::age)]
+    pub(crate) max_age: Option<Duration>,
     /// Restore a snapshot, or all of them, as a test that writes nothing
     #[arg(long, value_name = "SNAP", num_args = 0..=1)]
     pub(crate) test_restore: Option<Option<SnapshotSpec>>,
@@ -333,5 +343,6 @@ pub(crate) struct NewSecretArgs {
     pub(crate) new_password_command: Option<String>,
 }
 
+mod repair;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,36 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| expected())
 }
 
+/// A length of time such as `30d`, `2w` or `12h`; a day has 24 hours here.
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time with its unit, such as 30d, 2w or 12h".to_owned();
+    let span: Span = text.parse().map_err(|_| expected())?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    let duration = span.to_duration(days).map_err(|_| expected())?;
+    Duration::try_from(duration).map_err(|_| expected())
+}
+
+/// A number of bytes such as `10GiB`, `500MB` or `4096`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a size such as 10GiB, 500MB or 4096".to_owned();
+    let digits = text.chars().take_while(char::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1000 * 1000,
+        "gb" => 1000 * 1000 * 1000,
+        "tb" => 1000 * 1000 * 1000 * 1000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(factor).ok_or_else(expected)
+}
+
 /// A percentage such as `5%`, above 0 and at most 100.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -93,6 +123,22 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_hours(1)));
         for wrong in ["", "2", "-2s", "2 parsecs", "s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ages_and_sizes_have_units() {
+        assert_eq!(age("30d"), Ok(Duration::from_hours(720)));
+        assert_eq!(age("2w"), Ok(Duration::from_hours(336)));
+        assert_eq!(age("12h"), Ok(Duration::from_hours(12)));
+        for wrong in ["", "30", "-3d", "month"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(size("10GiB"), Ok(10 << 30));
+        assert_eq!(size("500MB"), Ok(500_000_000));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "GiB", "-1", "1.5GiB", "10 parsecs", "99999999999999999TiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 

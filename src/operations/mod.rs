@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod check;
 pub mod list;
+pub mod repair;
 mod replace;
 pub mod restore;
 pub mod snapshot;

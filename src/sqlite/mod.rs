@@ -28,6 +28,7 @@ mod image_reader;
 mod raw;
 mod schema;
 pub mod sole_use;
+mod trees;
 mod verify;
 pub mod witness;
 
@@ -41,6 +42,7 @@ pub use header::{AutoVacuum, DatabaseHeader, HeaderError, JournalMode, TextEncod
 pub use image::{FileImage, MemoryImage};
 pub use raw::vfs::ImageConnection;
 pub use schema::{has_table, schema_fingerprint};
+pub use trees::{HarmedTables, harmed_tables};
 pub use verify::{CheckLevel, ForeignKeyProblem, ImageReport, Integrity, verify_image};
 pub use witness::Witness;
 

@@ -28,6 +28,12 @@ pub enum VaultError {
         /// Where.
         place: String,
     },
+    /// It is not a copy of the vault at hand.
+    #[error("{place} is not a copy of this vault")]
+    NotACopy {
+        /// Where it was looked for.
+        place: String,
+    },
     /// No slot opens with what was given.
     #[error("this {given} does not open the vault at {place}")]
     WrongKey {
@@ -136,6 +142,10 @@ impl From<VaultError> for Error {
             VaultError::Exists { .. } => {
                 (ErrorKind::Refused, Some("use it as it is, or choose another place"))
             }
+            VaultError::NotACopy { .. } => (
+                ErrorKind::Refused,
+                Some("name the folder of a copy that was made of this very vault: only its objects fit"),
+            ),
             VaultError::LastSlot { .. } => {
                 (ErrorKind::Refused, Some("add another first: `pagevault key add`"))
             }
@@ -147,12 +157,12 @@ impl From<VaultError> for Error {
                 ),
             ),
             VaultError::Damaged { .. } => {
-                (ErrorKind::Damage, Some("`pagevault check --read-data` lists all that is damaged"))
+                (ErrorKind::Damage, Some("`pagevault repair` shows what can be made good"))
             }
             VaultError::MissingChunk(_) | VaultError::UnreadableChunk { .. } => (
                 ErrorKind::Damage,
                 Some(
-                    "`pagevault check --read-data` lists the snapshots that need it; others are not affected",
+                    "`pagevault repair` shows what can be made good; `pagevault check --read-data` lists the snapshots that need it",
                 ),
             ),
             VaultError::Newer { .. } => (ErrorKind::Refused, Some("install the newest pagevault")),

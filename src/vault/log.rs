@@ -34,6 +34,8 @@ pub struct History {
     pub heads: BTreeMap<WriterId, (u64, ObjectName)>,
     /// Gaps and forks in chains, in words.
     pub breaks: Vec<String>,
+    /// Log objects that others continue and that are not there. Those that a repair has answered for are not among them.
+    pub missing: BTreeSet<ObjectName>,
     /// Objects that could not be read.
     pub skipped: Vec<(ObjectName, VaultError)>,
 }
@@ -107,12 +109,25 @@ impl History {
         for (name, log) in objects {
             chains.entry(log.writer).or_default().insert((log.sequence, *name, log.previous));
         }
+        // What a repair answers for by name is no gap any more.
+        let answered: HashSet<ObjectName> = objects
+            .iter()
+            .flat_map(|(_, log)| &log.entries)
+            .filter_map(|entry| if let LogEntry::Merged(names) = entry { Some(names) } else { None })
+            .flatten()
+            .copied()
+            .collect();
         for (writer, chain) in chains {
             let mut last = (0, ObjectName([0; 32]));
             for (sequence, name, previous) in chain {
                 if sequence == last.0 {
                     self.breaks.push(format!("writer {} wrote log entry {sequence} twice", writer.short()));
-                } else if sequence != last.0.saturating_add(1) || previous != last.1 {
+                } else if (sequence != last.0.saturating_add(1) || previous != last.1)
+                    && !answered.contains(&previous)
+                {
+                    if previous != ObjectName([0; 32]) {
+                        self.missing.insert(previous);
+                    }
                     let gap = format!("writer {}: log entries before {sequence} are missing", writer.short());
                     self.breaks.push(gap);
                 }
@@ -171,10 +186,10 @@ pub(crate) fn append(
     Ok(name)
 }
 
-/// The last log object that this client remembers having written.
-pub(crate) fn remembered(state: Option<&Path>) -> Option<(WriterId, u64)> {
+/// The last log object that this client remembers having written: its chain, its number there, its name.
+pub(crate) fn remembered(state: Option<&Path>) -> Option<(WriterId, u64, ObjectName)> {
     let mut file = File::open(state?.join(STATE_FILE)).ok()?;
-    read_state(&mut file).map(|(writer, sequence, _)| (writer, sequence))
+    read_state(&mut file)
 }
 
 const STATE_FILE: &str = "writer";

@@ -12,7 +12,9 @@ pub mod index;
 pub mod layout;
 mod locked;
 pub mod log;
+pub(crate) mod quarantine;
 pub mod reader;
+pub mod readings;
 pub mod slots;
 pub mod writer;
 
@@ -33,6 +35,7 @@ use self::index::{ChunkIndex, SkippedIndex};
 use self::layout::Place;
 use self::log::History;
 use self::reader::{ChunkReader, Openers};
+use self::readings::Readings;
 use self::writer::RunWriter;
 use crate::chunk::Class;
 use crate::crypto::CryptoError;
@@ -152,6 +155,43 @@ impl Vault {
         &self.core
     }
 
+    pub(crate) fn shared_core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
+    /// The same keys over another store, which nothing on this machine remembers.
+    pub(crate) fn over(&self, store: Box<dyn Store>) -> Result<Self, VaultError> {
+        let keys = VaultKeys::new(self.id(), self.core.keys.keyring().clone())?;
+        let index = ChunkIndex::open(None, keys.cache_key())?;
+        Ok(Self {
+            core: Arc::new(Core { store, keys }),
+            index: Arc::new(Mutex::new(index)),
+            openers: Arc::default(),
+            config_hash: self.config_hash,
+            state: None,
+            unlocked_by: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Another copy of this vault, opened with this one's keys.
+    ///
+    /// # Errors
+    /// What is in `store` is no copy of this vault, or no copy of its config can be read.
+    pub fn copy_in(&self, store: Box<dyn Store>) -> Result<Self, VaultError> {
+        let mut is_copy = false;
+        for name in [layout::CONFIG, layout::CONFIG_COPY] {
+            let bytes = match store.get(&ObjectPath::new(name)?, crate::format::limits::CONTROL_OBJECT) {
+                Ok(bytes) => bytes,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            is_copy |= VaultConfig::decode(&bytes, Some(&|bytes| self.core.keys.config_mac(bytes)))
+                .is_ok_and(|config| config.vault == self.id());
+        }
+        if is_copy { self.over(store) } else { Err(VaultError::NotACopy { place: store.describe() }) }
+    }
+
     /// The id of a chunk that is stored now.
     ///
     /// # Errors
@@ -203,7 +243,18 @@ impl Vault {
     /// The last log object that this client remembers having written: its chain and its number there.
     #[must_use]
     pub fn remembered_log(&self) -> Option<(WriterId, u64)> {
+        self.remembered_head().map(|(writer, sequence, _)| (writer, sequence))
+    }
+
+    /// As [`remembered_log`](Self::remembered_log), with the object's name.
+    pub(crate) fn remembered_head(&self) -> Option<(WriterId, u64, ObjectName)> {
         log::remembered(self.state.as_deref())
+    }
+
+    /// Which packs this machine has read, and when.
+    #[must_use]
+    pub fn readings(&self) -> Readings {
+        Readings::load(self.state.as_deref(), self.core.keys.cache_key())
     }
 
     /// Hash of the vault config that was used.
@@ -317,7 +368,7 @@ impl Vault {
         slots::remove(&*self.core.store, slot)
     }
 
-    fn log_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
+    pub(crate) fn log_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
         self.log_keyring_without(None, now)
     }
 

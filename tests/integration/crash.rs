@@ -21,6 +21,7 @@ use pagevault::store::{
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
+use crate::repair::repair;
 use crate::support::{create_vault_with, key, open_vault, take};
 use crate::tamper::fixture::scratch;
 use crate::tamper::judge::restored;
@@ -315,6 +316,90 @@ fn the_same_process_goes_on_after_a_store_error() {
         }
     }
     println!("{points} failures in a process that goes on");
+}
+
+/// A vault with an object of every kind damaged: a pack, the index, a manifest, a log object, a key slot, the config.
+fn broken(world: &World) -> (MemoryStore, Kept) {
+    let (store, mut kept) = prepared(world);
+    let vault = open_as(Box::new(Arc::clone(&store)), &world.client("prepared")).unwrap();
+    let report = take(&vault, &world.database).unwrap();
+    kept.insert(report.snapshot_id.to_string(), world.image());
+    let store = store.fork();
+    let of = |folder: &str| {
+        let paths = store.paths().into_iter().filter(|path| path.as_str().starts_with(folder));
+        paths.collect::<Vec<ObjectPath>>()
+    };
+    let spoil = |path: &ObjectPath, at: usize| {
+        let mut bytes = store.get(path, 1 << 30).unwrap();
+        let at = at.min(bytes.len() - 1);
+        bytes[at] ^= 1;
+        store.replace(path, bytes);
+    };
+    // The trailer of one pack: all its records are whole.
+    for pack in of("packs/").iter().take(1) {
+        spoil(pack, usize::MAX);
+    }
+    for folder in ["index/", "snapshots/", "log/", "keys/"] {
+        let objects = of(folder);
+        spoil(&objects[0], 100);
+    }
+    drop(store.remove(&of("snapshots/")[1]));
+    drop(store.remove(&ObjectPath::new("vault.pv").unwrap()));
+    (store, kept)
+}
+
+/// Whatever step a repair dies at, the next one ends as if there had been none before it.
+#[test]
+fn a_repair_that_dies_or_fails_at_any_operation() {
+    let world = World::new();
+    let (before, kept) = broken(&world);
+    let restorable = |store: &MemoryStore| -> Vec<String> {
+        let vault = open_vault(Box::new(store.fork())).unwrap();
+        let good = |(id, image): (&String, &Vec<u8>)| {
+            let bytes = restored(&vault, id, world.folder.path()).ok()?;
+            assert!(bytes == *image, "{id} has other bytes");
+            Some(id.clone())
+        };
+        kept.iter().filter_map(good).collect()
+    };
+    let readable = restorable(&before).len();
+    let (mut points, mut failures) = (0, 0);
+    for crash in [true, false] {
+        for fault in [Fault::Before, Fault::After, Fault::Torn] {
+            for operation in 0.. {
+                let store = Arc::new(FaultStore::new(before.fork()));
+                let first = open_vault(Box::new(Arc::clone(&store))).unwrap();
+                store.reset();
+                if crash {
+                    store.crash_at(operation, fault);
+                } else {
+                    store.fail_at(operation, fault);
+                }
+                let outcome = repair(&first, &crate::repair::request());
+                let Some(failed) = store.log().into_iter().nth(usize::try_from(operation).unwrap()) else {
+                    assert!(outcome.unwrap().0.makes_whole());
+                    break;
+                };
+                *if crash { &mut points } else { &mut failures } += 1;
+                let what = format!("crash {crash}, {fault:?}, operation {operation}: {failed:?}");
+                if let Err(error) = &outcome {
+                    assert_clear(&what, error);
+                }
+                assert!(restorable(store.inner()).len() >= readable, "{what}: less than before");
+                let second = open_vault(Box::new(store.inner().fork())).unwrap();
+                drop(second);
+                let after = Arc::new(store.inner().fork());
+                let vault = open_vault(Box::new(Arc::clone(&after))).unwrap();
+                let (plan, _) = repair(&vault, &crate::repair::request()).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert!(plan.makes_whole(), "{what}: {plan:?}");
+                assert_eq!(restorable(&after).len(), kept.len(), "{what}");
+                let report = crate::repair::check_all(&open_vault(Box::new(Arc::clone(&after))).unwrap());
+                assert!(report.problems.is_empty(), "{what}: {report:?}");
+            }
+        }
+    }
+    println!("repair: {points} crashes, {failures} single failures");
+    assert!(points > 60, "{points}");
 }
 
 #[test]

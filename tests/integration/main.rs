@@ -21,6 +21,7 @@ mod databases;
 mod history;
 mod live;
 mod recover;
+mod repair;
 mod restore_cases;
 mod round_trip;
 mod secrecy;

@@ -5,6 +5,7 @@ mod init;
 mod key;
 mod list;
 mod manual;
+mod repair;
 mod restore;
 mod show;
 mod snapshot;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Show(args) => show::run(&args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Repair(args) => repair::run(&args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),

@@ -8,9 +8,10 @@ use super::damage::{Case, with_right_checksum};
 use super::fixture::Fixture;
 use super::judge::Outcome;
 use super::small;
+use crate::repair::judge_repair;
 
 /// Columns: open, list, restore of a snapshot that needs the object, of one that does not, check, check with data,
-/// and a snapshot after the damage together with its restore.
+/// a snapshot after the damage together with its restore, and what a repair without another copy makes of the vault.
 ///
 /// A bit that flips inside a pack of the right length is found by nobody who does not read it: a snapshot that inherits
 /// an unchanged chunk from it is as damaged as its parent, which `check` with data and `--verify` find.
@@ -122,7 +123,12 @@ fn every_kind_every_damage_every_command() {
                 // Which chunk is hit, and so whether the next snapshot inherits it, is for the encoding threads to say.
                 columns[6] = "either";
             }
-            let columns = columns.map(|outcome| format!("{outcome:7}")).join(" ");
+            let repaired = match judge_repair(fixture, &case) {
+                Outcome::Fine => "whole",
+                Outcome::Locked => "not opened",
+                _ => "in part",
+            };
+            let columns = columns.map(|outcome| format!("{outcome:7}")).join(" ") + " " + repaired;
             table += format!("{object:16} {:18} {columns}", case.what).trim_end();
             table.push('\n');
         }
