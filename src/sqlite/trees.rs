@@ -30,7 +30,8 @@ pub fn harmed_tables(source: &mut dyn PageSource, lost: &[Range<u64>]) -> Harmed
     let mut walk = Walk { source, is_lost: &is_lost, seen: HashSet::new(), usable: 0, encoding: 1 };
     walk.read_header();
     let mut entries = Vec::new();
-    let mut harmed = HarmedTables { schema_is_whole: walk.tree(1, &mut Some(&mut entries)), ..Default::default() };
+    let mut harmed =
+        HarmedTables { schema_is_whole: walk.tree(1, &mut Some(&mut entries)), ..Default::default() };
     for record in entries {
         let Some((table, root)) = schema_entry(&record, walk.encoding) else { continue };
         if root > 1 && !walk.tree(root, &mut None) {
@@ -116,7 +117,8 @@ impl Walk<'_> {
             if is_table {
                 cell += varint(page.get(cell..)?)?.1;
             }
-            let payload = self.payload(page, cell, usize::try_from(len).ok()?, is_table, payloads.is_some())?;
+            let payload =
+                self.payload(page, cell, usize::try_from(len).ok()?, is_table, payloads.is_some())?;
             match (payload, &mut *payloads) {
                 (Some(payload), Some(payloads)) => payloads.push(payload),
                 (Some(_), None) => {}
@@ -139,7 +141,11 @@ impl Walk<'_> {
         is_wanted: bool,
     ) -> Option<Option<Vec<u8>>> {
         let usable = self.usable;
-        let most = if is_table { usable.checked_sub(35)? } else { (usable.checked_sub(12)? * 64 / 255).checked_sub(23)? };
+        let most = if is_table {
+            usable.checked_sub(35)?
+        } else {
+            (usable.checked_sub(12)? * 64 / 255).checked_sub(23)?
+        };
         if len <= most {
             let payload = page.get(at..at + len)?;
             return Some(Some(if is_wanted { payload.to_vec() } else { Vec::new() }));

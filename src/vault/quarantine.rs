@@ -22,7 +22,8 @@ pub(crate) fn set_aside(store: &dyn Store, path: &ObjectPath) -> Result<Option<O
     };
     for number in 0..FORMS {
         let place = place_of(path, number)?;
-        let is_there = store.put_if_absent(&place, &bytes)? == Put::Created || store.get(&place, LIMIT)? == bytes;
+        let is_there =
+            store.put_if_absent(&place, &bytes)? == Put::Created || store.get(&place, LIMIT)? == bytes;
         if is_there {
             store.delete(path)?;
             return Ok(Some(place));

@@ -49,7 +49,8 @@ fn assert_all(what: &str, fixture: &Fixture, store: &Arc<MemoryStore>) {
     let report = check_all(&vault);
     assert!(report.problems.is_empty(), "{what}: {report:?}");
     for kept in &fixture.snapshots {
-        let bytes = restored(&vault, &kept.id, fixture.folder.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let bytes =
+            restored(&vault, &kept.id, fixture.folder.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(bytes == kept.image, "{what}: {} has other bytes", kept.id);
     }
     let again = plan(&vault, &request(), &Silent).unwrap();
@@ -273,7 +274,10 @@ fn a_flipped_bit_in_a_pack_costs_one_chunk() {
             let report = check_all(&vault);
             let harmed: Vec<_> = plan.harmed.iter().map(|harm| harm.snapshot).collect();
             for problem in &report.problems {
-                assert!(problem.snapshots.iter().all(|id| harmed.contains(id)), "{path} at {at}: {problem:?}");
+                assert!(
+                    problem.snapshots.iter().all(|id| harmed.contains(id)),
+                    "{path} at {at}: {problem:?}"
+                );
                 assert!(!problem.snapshots.is_empty(), "{path} at {at}: {problem:?}");
             }
             for kept in &fixture.snapshots {
@@ -309,9 +313,8 @@ fn a_client_that_remembers_the_lost_entry_answers_for_it() {
         let state = tempfile::tempdir().unwrap();
         copy_tree(&fixture.folder.path().join("state"), state.path());
         let folders = LocalFolders { cache: None, state: Some(state.path().to_path_buf()) };
-        let open = || {
-            LockedVault::find(Box::new(Arc::clone(&store))).unwrap().unlock(&key(), &folders).unwrap()
-        };
+        let open =
+            || LockedVault::find(Box::new(Arc::clone(&store))).unwrap().unlock(&key(), &folders).unwrap();
         let vault = open();
         let before = check_all(&vault);
         heads += u32::from(before.problems.iter().any(|problem| problem.message.contains("remembers")));
@@ -429,6 +432,7 @@ fn checks_with_a_budget_go_on_where_the_last_one_stopped() {
     store.replace(&path, bytes);
     assert!(!run(None, None, "2030-02-03T00:00:00Z").problems.is_empty());
     let report = run(None, Some(30), "2030-02-04T00:00:00Z");
-    assert_eq!(report.packs_read, 1);
+    // And those with deltas against what is in it.
+    assert!((1..packs).contains(&report.packs_read), "{report:?}");
     assert!(report.problems.iter().any(|problem| problem.object.starts_with(path.as_str())), "{report:?}");
 }

@@ -36,7 +36,9 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let found = Error::new(ErrorKind::Damage, format!("problems found: {}", report.problems.len()))
-        .with_hint("`pagevault repair` shows what can be made good; snapshots that are not named are not affected");
+        .with_hint(
+            "`pagevault repair` shows what can be made good; snapshots that are not named are not affected",
+        );
     context.progress.always(&describe(&found));
     Ok(Outcome::Reported(ErrorKind::Damage))
 }

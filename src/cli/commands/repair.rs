@@ -76,7 +76,8 @@ pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
 fn databases(vault: &Vault, context: &Context) -> Result<Vec<PathBuf>> {
     let host = context.host()?.id;
     let snapshots = vault.catalog(&vault.history()?)?.snapshots;
-    let here = snapshots.into_iter().map(|snapshot| snapshot.manifest).filter(|manifest| manifest.host == host);
+    let here =
+        snapshots.into_iter().map(|snapshot| snapshot.manifest).filter(|manifest| manifest.host == host);
     let paths: BTreeSet<PathBuf> = here
         .filter_map(|manifest| manifest.details.source_path)
         .map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
@@ -88,7 +89,8 @@ fn databases(vault: &Vault, context: &Context) -> Result<Vec<PathBuf>> {
 fn sentences(plan: &RepairPlan) -> String {
     let mut text = String::new();
     for step in &plan.steps {
-        let object = if step.object.is_empty() { String::new() } else { format!("{}: ", printable(&step.object)) };
+        let object =
+            if step.object.is_empty() { String::new() } else { format!("{}: ", printable(&step.object)) };
         text.extend([step.action, ": ", &object, &printable(&step.detail), "\n"]);
     }
     for note in &plan.notes {

@@ -12,8 +12,8 @@ use crate::monitor::Monitor;
 use crate::store::{ObjectMeta, ObjectPath};
 use crate::vault::index::Location;
 use crate::vault::layout::{self, Place};
-use crate::vault::readings::{Reading, Readings};
 use crate::vault::reader::{ChunkReader, plan};
+use crate::vault::readings::{Reading, Readings};
 use crate::vault::{Vault, VaultError};
 
 /// What is remembered is written down after so many bytes, so that a check that is killed has not read in vain.

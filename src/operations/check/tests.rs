@@ -19,8 +19,8 @@ use crate::ids::{ChunkId, HostId};
 use crate::monitor::Silent;
 use crate::operations::snapshot::{Host, SnapshotRequest, snapshot};
 use crate::store::{MemoryStore, ObjectPath};
-use crate::vault::writer::EncodedChunk;
 use crate::vault::readings::{Reading, Readings};
+use crate::vault::writer::EncodedChunk;
 use crate::vault::{LocalFolders, LockedVault};
 
 /// A vault with one snapshot of a database of three chunks.
@@ -203,7 +203,8 @@ fn what_is_due_is_read_in_order_of_need() {
     }
     let choose = |budget, age_us| {
         let max_age = Option::map(age_us, Duration::from_micros);
-        let chosen = choose_packs(&named(&metas), DataLevel::Due { budget, max_age }, &readings, 1000).unwrap();
+        let chosen =
+            choose_packs(&named(&metas), DataLevel::Due { budget, max_age }, &readings, 1000).unwrap();
         (chosen.packs.iter().map(|(name, _)| name.0[0]).collect::<Vec<_>>(), chosen.left)
     };
     // Damaged, never read, the oldest first; 4 was read in the future, which is nowhere.

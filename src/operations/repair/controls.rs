@@ -45,8 +45,11 @@ pub(super) fn plan(planner: &mut Planner<'_>, history: &History) -> Result<()> {
         let paths = [first.map_err(VaultError::from)?, second.map_err(VaultError::from)?];
         let expected = expected.map(|(_, hash)| *hash);
         let vault = planner.vault;
-        if !two_copies(planner, &paths, expected, |bytes| is_genuine(vault, id, bytes))? && expected.is_some() {
-            let text = format!("key slot {id}: no whole copy of it is left; add that key again with `pagevault key add`");
+        if !two_copies(planner, &paths, expected, |bytes| is_genuine(vault, id, bytes))? && expected.is_some()
+        {
+            let text = format!(
+                "key slot {id}: no whole copy of it is left; add that key again with `pagevault key add`"
+            );
             planner.plan.beyond_repair.push(text);
         }
     }

@@ -83,20 +83,18 @@ fn is_whole_after_all(vault: &Vault, path: &ObjectPath) -> bool {
     vault.core().read_object(kind, name).is_ok()
 }
 
-fn put_back(
-    vault: &Vault,
-    copy: Option<&Vault>,
-    object: &PutBack,
-    report: &mut RepairReport,
-) -> Result<()> {
+fn put_back(vault: &Vault, copy: Option<&Vault>, object: &PutBack, report: &mut RepairReport) -> Result<()> {
     let (store, place) = match (&object.source, copy) {
         (Source::Own(place), _) => (vault.store(), place),
         (Source::Copy, Some(copy)) => (copy.store(), &object.path),
-        (Source::Copy, None) => return Err(Error::new(ErrorKind::Failed, "the copy is not at hand any more")),
+        (Source::Copy, None) => {
+            return Err(Error::new(ErrorKind::Failed, "the copy is not at hand any more"));
+        }
     };
     let bytes = store.get(place, limits::OBJECT)?;
     if ObjectName::of(&bytes) != object.hash {
-        let message = format!("{place} in {} is not what it was when the repair was planned", store.describe());
+        let message =
+            format!("{place} in {} is not what it was when the repair was planned", store.describe());
         return Err(Error::new(ErrorKind::Failed, message).with_hint("run `pagevault repair` again"));
     }
     if object.occupied {
@@ -106,8 +104,11 @@ fn put_back(
     if vault.store().put_if_absent(&object.path, &bytes)? == Put::AlreadyPresent {
         let there = vault.store().get(&object.path, limits::OBJECT)?;
         if there != bytes {
-            return Err(Error::new(ErrorKind::Failed, format!("something else was written to {}", object.path))
-                .with_hint("run `pagevault repair` again"));
+            return Err(Error::new(
+                ErrorKind::Failed,
+                format!("something else was written to {}", object.path),
+            )
+            .with_hint("run `pagevault repair` again"));
         }
     }
     Ok(())
@@ -194,7 +195,8 @@ fn store_chunks(
             again.plain(key, plain)
         })?;
         if found < keys.len() {
-            monitor.warn(&format!("{} has changed since: not all of its chunks could be had", path.display()));
+            monitor
+                .warn(&format!("{} has changed since: not all of its chunks could be had", path.display()));
         }
     }
     if again.chunks > 0 {
@@ -260,8 +262,9 @@ fn publish(vault: &Vault, manifests: &[LostManifest]) -> Result<Vec<Published>> 
     for lost in manifests {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        let header =
-            Header { kind: ObjectKind::Snapshots, epoch: lost.epoch, vault: vault.id(), salt }.encode().to_vec();
+        let header = Header { kind: ObjectKind::Snapshots, epoch: lost.epoch, vault: vault.id(), salt }
+            .encode()
+            .to_vec();
         let body = encode_snapshots(std::slice::from_ref(&lost.bytes)).map_err(VaultError::from)?;
         let bytes = ObjectSealer::with_header(&vault.core().keys, header)
             .and_then(|sealer| sealer.finish(&body))

@@ -53,14 +53,7 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(view: &'a Vault, losses: &'a Losses, found: &'a HashMap<Key, Vec<u8>>) -> Self {
-        Self {
-            view,
-            reader: view.reader(),
-            losses,
-            found,
-            wanted: HashSet::new(),
-            verdicts: HashMap::new(),
-        }
+        Self { view, reader: view.reader(), losses, found, wanted: HashSet::new(), verdicts: HashMap::new() }
     }
 
     /// What `snapshots` lack.

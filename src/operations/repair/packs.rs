@@ -72,11 +72,7 @@ impl Packs {
                 Ok(entry) if named.contains_key(&name) => {
                     packs.liars.extend(promises.broken(name, &entry.header, &entry.directory)?);
                 }
-                Ok(entry) => {
-                    planner.step("rebuild", &meta.path, "no index object names it");
-                    planner.plan.work.reindex.push(name);
-                    unknown.packs.push(entry);
-                }
+                Ok(entry) => packs.unnamed(planner, &meta.path, entry, &mut unknown),
                 Err(VaultError::Newer { .. }) => {}
                 Err(error) if named.contains_key(&name) => bad.push((name, why(&error))),
                 Err(error) => packs.stray(planner, name, &meta.path, &error, &mut unknown),
@@ -91,6 +87,28 @@ impl Packs {
             packs.damaged(planner, name, &why, entries.remove(&name).unwrap_or_default())?;
         }
         Ok(packs)
+    }
+
+    /// A pack that no index object names. Its name alone proves nothing: anybody can give a file the name that its bytes
+    /// hash to, so every record must open.
+    fn unnamed(
+        &mut self,
+        planner: &mut Planner<'_>,
+        path: &ObjectPath,
+        entry: PackEntry,
+        unknown: &mut Index,
+    ) {
+        let numbers = readable(planner.vault, path, &entry);
+        if numbers.len() == entry.directory.records().len() {
+            planner.step("rebuild", path, "no index object names it");
+            planner.plan.work.reindex.push(entry.name);
+        } else {
+            self.losses.packs.insert(entry.name, numbers.iter().copied().collect());
+            self.salvage(planner, entry.name, path, entry.clone(), numbers);
+            planner.step("quarantine", path, "not all of its records open");
+            planner.plan.work.aside.push(path.clone());
+        }
+        unknown.packs.push(entry);
     }
 
     /// A damaged pack that no index object names: its own directory may still be readable.
@@ -145,7 +163,8 @@ impl Packs {
                 }
             }
         }
-        let numbers = best.as_ref().map_or_else(HashSet::new, |(.., numbers)| numbers.iter().copied().collect());
+        let numbers =
+            best.as_ref().map_or_else(HashSet::new, |(.., numbers)| numbers.iter().copied().collect());
         self.losses.packs.insert(name, numbers);
         self.dropped.insert(name);
         if let Some((place, entry, numbers)) = best {
@@ -171,7 +190,8 @@ impl Packs {
     ) {
         self.dropped.insert(name);
         if !numbers.is_empty() {
-            let detail = format!("{} of its {} records are whole", numbers.len(), entry.directory.records().len());
+            let detail =
+                format!("{} of its {} records are whole", numbers.len(), entry.directory.records().len());
             planner.step("rescue", place, detail);
             planner.plan.work.salvage.push(Salvage { place: place.clone(), entry, numbers });
         }
@@ -190,7 +210,11 @@ impl Packs {
         }
         for name in &rewrite {
             let path = layout::object_path(ObjectKind::Index, *name).map_err(VaultError::from)?;
-            planner.step("rebuild", &path, "it names packs that are damaged or gone, or says what is not true of them");
+            planner.step(
+                "rebuild",
+                &path,
+                "it names packs that are damaged or gone, or says what is not true of them",
+            );
             planner.plan.work.aside.push(path);
         }
         planner.plan.work.rewrite = rewrite;
@@ -212,11 +236,7 @@ pub(super) fn entry_of(vault: &Vault, path: &ObjectPath, name: ObjectName) -> Re
     entry_in(vault, &bytes, name).map_err(|error| VaultError::of_object(path, error))
 }
 
-fn entry_in(
-    vault: &Vault,
-    bytes: &[u8],
-    name: ObjectName,
-) -> Result<PackEntry, crate::crypto::CryptoError> {
+fn entry_in(vault: &Vault, bytes: &[u8], name: ObjectName) -> Result<PackEntry, crate::crypto::CryptoError> {
     let (_, directory) = open_directory(&vault.core().keys, bytes)?;
     let (_, header_len) = Header::decode(bytes)?;
     let header = bytes[..header_len].to_vec();
@@ -239,7 +259,9 @@ fn readable(vault: &Vault, place: &ObjectPath, entry: &PackEntry) -> Vec<u32> {
 }
 
 /// The index objects that can be read, one after the other.
-pub(super) fn index_objects(vault: &Vault) -> Result<impl Iterator<Item = (ObjectName, Index)> + '_, VaultError> {
+pub(super) fn index_objects(
+    vault: &Vault,
+) -> Result<impl Iterator<Item = (ObjectName, Index)> + '_, VaultError> {
     let names = vault.core().names(layout::INDEX)?;
     Ok(names.into_iter().filter_map(|(name, _)| {
         let (_, body) = vault.core().read_object(ObjectKind::Index, name).ok()?;

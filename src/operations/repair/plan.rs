@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::harm::{self, Harm};
 use super::live::{self, Key};
 use super::needs::{Lacks, Losses, Walk};
-use super::packs::{Packs, Salvage};
+use super::packs::{Packs, Salvage, index_objects};
 use super::view::{Source, View};
 use super::{RepairRequest, RepairStep, controls};
 use crate::chunk::Class;
@@ -132,7 +132,10 @@ impl Planner<'_> {
         let packs = Packs::survey(&mut self)?;
         let catalog = self.seen.catalog(&history)?;
         let mut snapshots = catalog.snapshots.clone();
-        self.manifests(&catalog.vanished, &packs.losses, &mut snapshots)?;
+        self.manifests(&catalog.vanished, &mut snapshots)?;
+        if !self.plan.work.answered.is_empty() {
+            self.unpublished(&history, &snapshots)?;
+        }
         self.unlogged(&catalog, &history);
         let harmed = self.heal(&snapshots, &packs.losses)?;
         packs.finish(&mut self)?;
@@ -143,11 +146,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn step(&mut self, action: &'static str, object: impl ToString, detail: impl ToString) {
-        self.plan.steps.push(RepairStep {
-            action,
-            object: object.to_string(),
-            detail: detail.to_string(),
-        });
+        self.plan.steps.push(RepairStep { action, object: object.to_string(), detail: detail.to_string() });
     }
 
     /// The whole object of this path and name in the other copy, if there is one.
@@ -161,7 +160,9 @@ impl Planner<'_> {
         let occupied = self.vault.store().size(path).is_ok();
         let from = match &source {
             Source::Own(place) => place.to_string(),
-            Source::Copy => self.copy.map_or_else(String::new, |copy| format!("the copy at {}", copy.place())),
+            Source::Copy => {
+                self.copy.map_or_else(String::new, |copy| format!("the copy at {}", copy.place()))
+            }
         };
         self.step("restore", path, format!("{why}; from {from}"));
         self.view.redirect(path, source.clone());
@@ -249,12 +250,7 @@ impl Planner<'_> {
     }
 
     /// Manifests that the log published and that no object holds, from the other copy or from metadata packs.
-    fn manifests(
-        &mut self,
-        vanished: &[SnapshotId],
-        losses: &Losses,
-        snapshots: &mut Vec<Snapshot>,
-    ) -> Result<()> {
+    fn manifests(&mut self, vanished: &[SnapshotId], snapshots: &mut Vec<Snapshot>) -> Result<()> {
         let theirs = match self.copy {
             Some(copy) if !vanished.is_empty() => copy.catalog(&copy.history()?)?.snapshots,
             _ => Vec::new(),
@@ -262,14 +258,15 @@ impl Planner<'_> {
         let mut put_back = BTreeSet::new();
         for id in vanished {
             if let Some(there) = theirs.iter().find(|snapshot| snapshot.id == *id) {
-                let path = layout::object_path(ObjectKind::Snapshots, there.object).map_err(VaultError::from)?;
+                let path =
+                    layout::object_path(ObjectKind::Snapshots, there.object).map_err(VaultError::from)?;
                 if put_back.insert(there.object) {
                     self.put_back(&path, Source::Copy, there.object, "it is missing");
                 }
                 snapshots.push(there.clone());
                 continue;
             }
-            match self.manifest_in_pack(*id, losses) {
+            match self.manifest_in_pack(*id) {
                 Some(lost) => {
                     let detail = format!("of {}, from its copy in a metadata pack", lost.manifest.name);
                     self.step("recover", format!("snapshot {}", id.short()), detail);
@@ -292,7 +289,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn manifest_in_pack(&self, id: SnapshotId, _: &Losses) -> Option<LostManifest> {
+    fn manifest_in_pack(&self, id: SnapshotId) -> Option<LostManifest> {
         let plan = plan_chunk(&self.seen.index(), Class::Manifest, ChunkId(id.0)).ok()?;
         let mut bytes = Vec::new();
         self.seen.reader().read(&plan, &mut bytes).ok()?;
@@ -300,6 +297,33 @@ impl Planner<'_> {
         let epoch = crate::format::envelope::Header::decode(header).ok()?.0.epoch;
         let manifest = Manifest::decode(&bytes).ok()?;
         Some(LostManifest { id, epoch, bytes, manifest })
+    }
+
+    /// Where log objects are lost for good, manifests may be in packs that the log no longer says were published. They are
+    /// not brought back, for their runs may have ended before, but they are not passed over in silence either.
+    fn unpublished(&mut self, history: &History, snapshots: &[Snapshot]) -> Result<()> {
+        let known: HashSet<SnapshotId> = snapshots
+            .iter()
+            .map(|snapshot| snapshot.id)
+            .chain(history.published.iter().copied())
+            .chain(history.forgotten.iter().copied())
+            .chain(history.aborted.iter().copied())
+            .collect();
+        let mut found = BTreeSet::new();
+        for (_, index) in index_objects(&self.seen)? {
+            let records = index.packs.iter().flat_map(|pack| pack.directory.records());
+            let manifests = records.filter(|record| record.class == Class::Manifest);
+            found.extend(manifests.map(|record| SnapshotId(record.id.0)).filter(|id| !known.contains(id)));
+        }
+        for id in found {
+            let Some(lost) = self.manifest_in_pack(id) else { continue };
+            self.plan.beyond_repair.push(format!(
+                "snapshot {} of {}: a pack has its manifest, and what would say that it was published is lost",
+                id.short(),
+                lost.manifest.name
+            ));
+        }
+        Ok(())
     }
 
     fn unlogged(&mut self, catalog: &crate::vault::Catalog, history: &History) {
@@ -356,7 +380,9 @@ impl Planner<'_> {
                 );
                 match searched {
                     Err(error) if error.kind() == crate::ErrorKind::Interrupted => return Err(error),
-                    Err(error) => self.monitor.warn(&format!("nothing is taken from {}: {error}", path.display())),
+                    Err(error) => {
+                        self.monitor.warn(&format!("nothing is taken from {}: {error}", path.display()))
+                    }
                     Ok(()) => {}
                 }
                 new.retain(|key| !had.contains(key));
@@ -369,7 +395,8 @@ impl Planner<'_> {
         let Some(copy) = self.copy else { return };
         let (mut reader, mut plain) = (copy.reader(), Vec::new());
         new.retain(|key| {
-            let read = plan_chunk(&copy.index(), key.0, key.1).and_then(|plan| reader.read(&plan, &mut plain));
+            let read =
+                plan_chunk(&copy.index(), key.0, key.1).and_then(|plan| reader.read(&plan, &mut plain));
             if read.is_ok() {
                 self.plan.work.from_copy.push(*key);
                 found.insert(*key, if key.0 == Class::Page { Vec::new() } else { plain.clone() });
