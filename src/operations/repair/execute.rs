@@ -54,6 +54,7 @@ pub fn execute(
 ) -> Result<RepairReport> {
     let mut report = RepairReport { steps: plan.steps.clone(), ..RepairReport::default() };
     let work = &plan.work;
+    let mut failure = None;
     for object in &work.put_back {
         put_back(vault, request.copy.as_ref(), object, &mut report)?;
     }
@@ -67,10 +68,15 @@ pub fn execute(
         if is_whole_after_all(vault, path) {
             continue;
         }
-        let place = quarantine::set_aside(vault.store(), path)?;
-        report.quarantined.extend(place.map(|place| place.to_string()));
+        // One on a bad spot of the disk, which cannot be moved, does not keep the others.
+        match quarantine::set_aside(vault.store(), path) {
+            Ok(place) => report.quarantined.extend(place.map(|place| place.to_string())),
+            Err(error) => failure = failure.or(Some(error)),
+        }
     }
-    Ok(report)
+    failure.map_or(Ok(report), |error| {
+        Err(Error::from(error).context("what was damaged could not be moved aside"))
+    })
 }
 
 /// A store that failed once when the plan was made may give the object now. Only where nothing else replaces it.

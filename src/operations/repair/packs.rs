@@ -13,7 +13,7 @@ use crate::format::limits;
 use crate::ids::ObjectName;
 use crate::operations::check::listing;
 use crate::operations::check::promises::Promises;
-use crate::store::{ObjectMeta, ObjectPath};
+use crate::store::{ObjectMeta, ObjectPath, StoreError};
 use crate::vault::index::located;
 use crate::vault::quarantine;
 use crate::vault::{Vault, VaultError, layout, read_named};
@@ -84,7 +84,8 @@ impl Packs {
         planner.seen.index().add(ObjectName([0; 32]), &unknown)?;
         let mut entries = entries_of(&planner.seen, &bad.iter().map(|(name, _)| *name).collect())?;
         for (name, why) in bad {
-            packs.damaged(planner, name, &why, entries.remove(&name).unwrap_or_default())?;
+            let is_there = present.contains_key(&name);
+            packs.damaged(planner, name, is_there, &why, entries.remove(&name).unwrap_or_default())?;
         }
         Ok(packs)
     }
@@ -137,6 +138,7 @@ impl Packs {
         &mut self,
         planner: &mut Planner<'_>,
         name: ObjectName,
+        is_there: bool,
         why: &str,
         entries: Vec<PackEntry>,
     ) -> Result<()> {
@@ -153,7 +155,14 @@ impl Packs {
                 return Ok(());
             }
         }
-        let is_there = planner.vault.store().size(&path).is_ok();
+        if entries.is_empty() {
+            // An index object named it a moment ago: without that, nobody would know what to save of it.
+            self.losses.packs.insert(name, HashSet::new());
+            planner.plan.beyond_repair.push(format!(
+                "{path} is left as it is: no index object can be read just now that says what is in it"
+            ));
+            return Ok(());
+        }
         let mut best: Option<(ObjectPath, PackEntry, Vec<u32>)> = None;
         for place in is_there.then(|| path.clone()).into_iter().chain(aside) {
             for entry in &entries {
@@ -232,7 +241,7 @@ fn sorted<T: Copy>(packs: &HashMap<ObjectName, T>) -> Vec<(ObjectName, T)> {
 
 /// Reads a whole pack: what an index says of it.
 pub(super) fn entry_of(vault: &Vault, path: &ObjectPath, name: ObjectName) -> Result<PackEntry, VaultError> {
-    let bytes = read_named(vault.store(), path, name)?;
+    let bytes = persistently(|| read_named(vault.store(), path, name))?;
     entry_in(vault, &bytes, name).map_err(|error| VaultError::of_object(path, error))
 }
 
@@ -243,6 +252,18 @@ fn entry_in(vault: &Vault, bytes: &[u8], name: ObjectName) -> Result<PackEntry, 
     Ok(PackEntry { name, object_len: bytes.len() as u64, header, directory })
 }
 
+/// A store that fails once is no damage: three failures are.
+fn persistently<T>(mut read: impl FnMut() -> Result<T, VaultError>) -> Result<T, VaultError> {
+    let mut last = read();
+    for _ in 0..2 {
+        if !matches!(last, Err(VaultError::Store(StoreError::Other { .. }))) {
+            break;
+        }
+        last = read();
+    }
+    last
+}
+
 /// The records of a pack that open, going by what an index says of it.
 fn readable(vault: &Vault, place: &ObjectPath, entry: &PackEntry) -> Vec<u32> {
     let Ok(opener) = RecordOpener::new(&vault.core().keys, &entry.header) else { return Vec::new() };
@@ -250,7 +271,7 @@ fn readable(vault: &Vault, place: &ObjectPath, entry: &PackEntry) -> Vec<u32> {
     let mut numbers = Vec::new();
     for (number, offset, record) in located(entry) {
         sealed.resize(record.stored_len as usize, 0);
-        let read = vault.store().read_range(place, offset, &mut sealed);
+        let read = persistently(|| Ok(vault.store().read_range(place, offset, &mut sealed)?));
         if read.is_ok() && opener.open(record, number, &mut sealed).is_ok() {
             numbers.push(number);
         }
