@@ -41,6 +41,11 @@ pub fn harmed_tables(source: &mut dyn PageSource, lost: &[Range<u64>]) -> Harmed
     harmed
 }
 
+enum Payload {
+    Whole(Vec<u8>),
+    Cut,
+}
+
 struct Walk<'a> {
     source: &'a mut dyn PageSource,
     is_lost: &'a dyn Fn(u32) -> bool,
@@ -120,9 +125,9 @@ impl Walk<'_> {
             let payload =
                 self.payload(page, cell, usize::try_from(len).ok()?, is_table, payloads.is_some())?;
             match (payload, &mut *payloads) {
-                (Some(payload), Some(payloads)) => payloads.push(payload),
-                (Some(_), None) => {}
-                (None, _) => whole = false,
+                (Payload::Whole(payload), Some(payloads)) => payloads.push(payload),
+                (Payload::Whole(_), None) => {}
+                (Payload::Cut, _) => whole = false,
             }
         }
         if is_interior {
@@ -131,7 +136,7 @@ impl Walk<'_> {
         Some(whole)
     }
 
-    /// The payload of a cell, empty unless it is wanted; `Some(None)` if a page of its overflow chain cannot be read.
+    /// The payload of a cell, empty unless it is wanted; cut if a page of its overflow chain cannot be read.
     fn payload(
         &mut self,
         page: &[u8],
@@ -139,7 +144,7 @@ impl Walk<'_> {
         len: usize,
         is_table: bool,
         is_wanted: bool,
-    ) -> Option<Option<Vec<u8>>> {
+    ) -> Option<Payload> {
         let usable = self.usable;
         let most = if is_table {
             usable.checked_sub(35)?
@@ -148,7 +153,7 @@ impl Walk<'_> {
         };
         if len <= most {
             let payload = page.get(at..at + len)?;
-            return Some(Some(if is_wanted { payload.to_vec() } else { Vec::new() }));
+            return Some(Payload::Whole(if is_wanted { payload.to_vec() } else { Vec::new() }));
         }
         let least = (usable - 12) * 32 / 255 - 23;
         let local = least + (len - least) % (usable - 4);
@@ -158,9 +163,9 @@ impl Walk<'_> {
         let mut rest = len - local;
         while rest > 0 {
             if next == 0 || !self.seen.insert(next) {
-                return Some(None);
+                return Some(Payload::Cut);
             }
-            let Some(page) = self.page(next) else { return Some(None) };
+            let Some(page) = self.page(next) else { return Some(Payload::Cut) };
             let here = rest.min(usable - 4);
             if is_wanted {
                 payload.extend_from_slice(page.get(4..4 + here)?);
@@ -168,7 +173,7 @@ impl Walk<'_> {
             rest -= here;
             next = u32_at(&page, 0)?;
         }
-        Some(Some(payload))
+        Some(Payload::Whole(payload))
     }
 }
 

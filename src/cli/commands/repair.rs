@@ -69,7 +69,7 @@ pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     } else if go {
         context.output.text(&done(&report))?;
     }
-    conclude(&plan, go, &problems, context)
+    Ok(conclude(&plan, go, &problems, context))
 }
 
 /// The databases on this machine of which there are snapshots.
@@ -133,18 +133,18 @@ fn done(report: &RepairReport) -> String {
     format!("done: {} steps, {} chunks stored again{aside}\n", report.steps.len(), report.chunks)
 }
 
-fn conclude(plan: &RepairPlan, done: bool, problems: &[Problem], context: &Context) -> Result<Outcome> {
+fn conclude(plan: &RepairPlan, done: bool, problems: &[Problem], context: &Context) -> Outcome {
     if !plan.is_empty() && !done {
         let message = format!("steps to be done: {}; nothing was changed", plan.steps.len());
         let found = Error::new(ErrorKind::Damage, message).with_hint("do them with `pagevault repair --yes`");
         context.progress.always(&describe(&found));
-        return Ok(Outcome::Reported(ErrorKind::Damage));
+        return Outcome::Reported(ErrorKind::Damage);
     }
     for problem in problems.iter().filter(|problem| problem.snapshots.is_empty()) {
         context.progress.warn(&problem.to_string());
     }
     if plan.makes_whole() && problems.is_empty() {
-        return Ok(Outcome::Done);
+        return Outcome::Done;
     }
     let hint = if plan.harmed.is_empty() {
         "what is named above needs you; docs/recovery.md says what each message means"
@@ -157,5 +157,5 @@ fn conclude(plan: &RepairPlan, done: bool, problems: &[Problem], context: &Conte
         plan.beyond_repair.len()
     );
     context.progress.always(&describe(&Error::new(ErrorKind::Damage, what).with_hint(hint)));
-    Ok(Outcome::Reported(ErrorKind::Damage))
+    Outcome::Reported(ErrorKind::Damage)
 }

@@ -17,7 +17,7 @@ use crate::vault::{Vault, VaultError};
 /// Plans what to do about config and key slots.
 pub(super) fn plan(planner: &mut Planner<'_>, history: &History) -> Result<()> {
     let config = planner.vault.config_hash();
-    let paths = [layout::CONFIG, layout::CONFIG_COPY].map(|name| ObjectPath::new(name));
+    let paths = [layout::CONFIG, layout::CONFIG_COPY].map(ObjectPath::new);
     let [first, second] = paths;
     let paths = [first.map_err(VaultError::from)?, second.map_err(VaultError::from)?];
     two_copies(planner, &paths, Some(config), |_| false)?;

@@ -219,19 +219,19 @@ fn reindex(vault: &Vault, packs: impl Iterator<Item = ObjectName>) -> Result<()>
         let path = layout::object_path(ObjectKind::PagePack, name).map_err(VaultError::from)?;
         index.packs.push(entry_of(vault, &path, name)?);
         if index.packs.len() >= PACKS_PER_INDEX {
-            write_index(vault, std::mem::take(&mut index))?;
+            write_index(vault, &std::mem::take(&mut index))?;
         }
     }
-    write_index(vault, index)
+    write_index(vault, &index)
 }
 
-fn write_index(vault: &Vault, index: Index) -> Result<()> {
+fn write_index(vault: &Vault, index: &Index) -> Result<()> {
     if index.packs.is_empty() {
         return Ok(());
     }
     let body = index.encode().map_err(VaultError::from)?;
     let name = vault.core().write_object(ObjectKind::Index, &body)?;
-    vault.index().add(name, &index)?;
+    vault.index().add(name, index)?;
     Ok(())
 }
 
@@ -255,7 +255,7 @@ fn rewrite(vault: &Vault, plan: &RepairPlan) -> Result<()> {
                 kept.push(pack);
             }
         }
-        write_index(vault, Index { packs: kept, replaces: vec![name] })?;
+        write_index(vault, &Index { packs: kept, replaces: vec![name] })?;
     }
     anew.sort_unstable();
     anew.dedup();

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use crate::error::Result;
 use crate::ids::SnapshotId;
 use crate::sqlite::harmed_tables;
 use crate::vault::{Snapshot, Vault};
@@ -33,7 +32,7 @@ pub(super) fn describe(
     seen: &Vault,
     snapshots: &[Snapshot],
     harmed: Vec<(SnapshotId, Vec<Range<u64>>)>,
-) -> Result<Vec<Harm>> {
+) -> Vec<Harm> {
     let mut described = Vec::new();
     let count = harmed.len();
     for (position, (id, lost)) in harmed.into_iter().enumerate() {
@@ -48,7 +47,7 @@ pub(super) fn describe(
             tables: if is_mapped { tables(seen, snapshot, &lost) } else { None },
         });
     }
-    Ok(described)
+    described
 }
 
 fn tables(seen: &Vault, snapshot: &Snapshot, lost: &[Range<u64>]) -> Option<Vec<String>> {

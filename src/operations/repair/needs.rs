@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
                     } else if self.can_have(index, (Class::Page, child_id))? {
                         Vec::new()
                     } else {
-                        vec![0..1]
+                        std::iter::once(0..1).collect()
                     };
                     for range in found {
                         join(&mut lost, first + range.start..first + range.end);

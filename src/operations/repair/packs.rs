@@ -85,7 +85,7 @@ impl Packs {
         let mut entries = entries_of(&planner.seen, &bad.iter().map(|(name, _)| *name).collect())?;
         for (name, why) in bad {
             let is_there = present.contains_key(&name);
-            packs.damaged(planner, name, is_there, &why, entries.remove(&name).unwrap_or_default())?;
+            packs.damaged(planner, name, is_there, &why, &entries.remove(&name).unwrap_or_default())?;
         }
         Ok(packs)
     }
@@ -140,7 +140,7 @@ impl Packs {
         name: ObjectName,
         is_there: bool,
         why: &str,
-        entries: Vec<PackEntry>,
+        entries: &[PackEntry],
     ) -> Result<()> {
         let path = layout::object_path(ObjectKind::PagePack, name).map_err(VaultError::from)?;
         if planner.is_whole_in_copy(&path, name) {
@@ -165,7 +165,7 @@ impl Packs {
         }
         let mut best: Option<(ObjectPath, PackEntry, Vec<u32>)> = None;
         for place in is_there.then(|| path.clone()).into_iter().chain(aside) {
-            for entry in &entries {
+            for entry in entries {
                 let numbers = readable(planner.vault, &place, entry);
                 if best.as_ref().is_none_or(|(.., known)| known.len() < numbers.len()) {
                     best = Some((place.clone(), entry.clone(), numbers));

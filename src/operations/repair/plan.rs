@@ -139,12 +139,13 @@ impl Planner<'_> {
         self.unlogged(&catalog, &history);
         let harmed = self.heal(&snapshots, &packs.losses)?;
         packs.finish(&mut self)?;
-        self.plan.harmed = harm::describe(&self.seen, &snapshots, harmed)?;
+        self.plan.harmed = harm::describe(&self.seen, &snapshots, harmed);
         self.log_steps();
         self.aside_steps();
         Ok(self.plan)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have just made")]
     pub(super) fn step(&mut self, action: &'static str, object: impl ToString, detail: impl ToString) {
         self.plan.steps.push(RepairStep { action, object: object.to_string(), detail: detail.to_string() });
     }
@@ -381,8 +382,9 @@ impl Planner<'_> {
                 match searched {
                     Err(error) if error.kind() == crate::ErrorKind::Interrupted => return Err(error),
                     Err(error) => {
-                        self.monitor.warn(&format!("nothing is taken from {}: {error}", path.display()))
+                        self.monitor.warn(&format!("nothing is taken from {}: {error}", path.display()));
                     }
+
                     Ok(()) => {}
                 }
                 new.retain(|key| !had.contains(key));
