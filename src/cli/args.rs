@@ -13,8 +13,13 @@ use pagevault::format::manifest::Kind;
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::sqlite::CheckLevel;
 
-pub(crate) use self::repair::RepairArgs;
 use super::values;
+
+mod repair;
+mod sync;
+
+pub(crate) use repair::RepairArgs;
+pub(crate) use sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -98,6 +103,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Make of a damaged vault what can still be made of it
     Repair(RepairArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
@@ -251,7 +258,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
     pub(crate) read_data_subset: Option<f64>,
     /// Read so much at most, such as 10GiB, and go on there next time: first what was never read, then the oldest
-    #[arg(long, value_name = "SIZE", requires = "read_data", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", requires = "read_data", value_parser = values::bytes)]
     pub(crate) budget: Option<u64>,
     /// Read only what was last found whole longer ago than this, such as 30d
     #[arg(long, value_name = "TIME", requires = "read_data", value_parser = values::age)]
@@ -343,6 +350,5 @@ pub(crate) struct NewSecretArgs {
     pub(crate) new_password_command: Option<String>,
 }
 
-mod repair;
 #[cfg(test)]
 mod tests;

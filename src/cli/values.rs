@@ -63,27 +63,6 @@ pub(crate) fn age(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| expected())
 }
 
-/// A number of bytes such as `10GiB`, `500MB` or `4096`.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let expected = || "expected a size such as 10GiB, 500MB or 4096".to_owned();
-    let digits = text.chars().take_while(char::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1000,
-        "mb" => 1000 * 1000,
-        "gb" => 1000 * 1000 * 1000,
-        "tb" => 1000 * 1000 * 1000 * 1000,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        _ => return Err(expected()),
-    };
-    let number: u64 = number.parse().map_err(|_| expected())?;
-    number.checked_mul(factor).ok_or_else(expected)
-}
-
 /// A percentage such as `5%`, above 0 and at most 100.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -91,6 +70,27 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
         _ => Err("expected a percentage above 0 and up to 100, such as 5%".to_owned()),
     }
+}
+
+/// A number of bytes such as `500KiB`, `2M` or `10MB`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number of bytes, such as 500KiB, 2MiB or 10MB".to_owned();
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(expected()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(expected)
 }
 
 /// A point in time, or how long ago it was; local time unless the text says otherwise.
@@ -127,18 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn ages_and_sizes_have_units() {
+    fn ages_have_units() {
         assert_eq!(age("30d"), Ok(Duration::from_hours(720)));
         assert_eq!(age("2w"), Ok(Duration::from_hours(336)));
         assert_eq!(age("12h"), Ok(Duration::from_hours(12)));
         for wrong in ["", "30", "-3d", "month"] {
             assert!(age(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(size("10GiB"), Ok(10 << 30));
-        assert_eq!(size("500MB"), Ok(500_000_000));
-        assert_eq!(size("4096"), Ok(4096));
-        for wrong in ["", "GiB", "-1", "1.5GiB", "10 parsecs", "99999999999999999TiB"] {
-            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -148,6 +142,17 @@ mod tests {
         assert_eq!(percent("0.5"), Ok(0.5));
         for wrong in ["0%", "-1%", "101%", "NaN", "inf", "five", "", "%"] {
             assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_binary_and_decimal_units() {
+        assert_eq!(bytes("500KiB"), Ok(500 << 10));
+        assert_eq!(bytes("2M"), Ok(2 << 20));
+        assert_eq!(bytes("10MB"), Ok(10_000_000));
+        assert_eq!(bytes("17"), Ok(17));
+        for wrong in ["", "0", "-1", "1.5M", "M", "5 parsecs", "99999999999999999999"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 

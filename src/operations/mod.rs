@@ -10,6 +10,7 @@ pub mod repair;
 mod replace;
 pub mod restore;
 pub mod snapshot;
+pub mod sync;
 
 use std::num::NonZeroUsize;
 

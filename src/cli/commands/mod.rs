@@ -9,6 +9,7 @@ mod repair;
 mod restore;
 mod show;
 mod snapshot;
+mod sync;
 
 use pagevault::Result;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Repair(args) => repair::run(&args, context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),

@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckRequest, DataLevel, Problem, check};
 use pagevault::operations::repair::{Harm, RepairPlan, RepairReport, RepairRequest, execute, plan};
-use pagevault::store::LocalStore;
 use pagevault::vault::Vault;
 use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::super::args::RepairArgs;
-use super::super::context::Context;
+use super::super::context::{Context, store_at};
 use super::super::failure::{Outcome, describe};
 use super::super::text::{local_time, printable, size};
 
@@ -34,7 +33,11 @@ struct Answer<'a> {
 pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     let vault = context.open_vault()?;
     let copy = match &args.from {
-        Some(folder) => Some(vault.copy_in(Box::new(LocalStore::open(folder)?))?),
+        Some(place) => {
+            let nothing =
+                || Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display()));
+            Some(vault.copy_in(store_at(place)?.ok_or_else(nothing)?)?)
+        }
         None => None,
     };
     let request = RepairRequest {
