@@ -15,6 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod retention;
+
+pub(crate) use self::retention::{ForgetArgs, KeepArgs, PinArgs, UndeleteArgs, UnpinArgs};
+
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
 #[command(name = "pagevault", version, about, arg_required_else_help = true, after_help = OVERVIEW)]
@@ -95,6 +99,14 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Verify the vault
     Check(CheckArgs),
+    /// Let snapshots go that no rule keeps, or that are named
+    Forget(ForgetArgs),
+    /// Bring back what `forget` let go
+    Undelete(UndeleteArgs),
+    /// Keep snapshots for ever
+    Pin(PinArgs),
+    /// Let rules apply to snapshots again
+    Unpin(UnpinArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),
@@ -193,6 +205,9 @@ pub(crate) struct ListArgs {
     /// Only snapshots with this tag; may be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = values::tag)]
     pub(crate) tags: Vec<(String, String)>,
+    /// Those that were forgotten and that `undelete` can bring back until a prune takes them
+    #[arg(long)]
+    pub(crate) forgotten: bool,
 }
 
 const SNAP_HELP: &str = "\

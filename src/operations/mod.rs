@@ -5,9 +5,11 @@
 
 pub mod assemble;
 pub mod check;
+pub mod forget;
 pub mod list;
 mod replace;
 pub mod restore;
+pub mod retention;
 pub mod snapshot;
 
 use std::num::NonZeroUsize;

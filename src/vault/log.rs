@@ -1,6 +1,6 @@
 //! The log of a vault: reading all writers' chains, and appending to one's own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,7 +12,7 @@ use super::layout;
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::envelope::ObjectKind;
-use crate::format::log::{KeyringState, Log, LogEntry};
+use crate::format::log::{KeyringState, Log, LogEntry, TESTED_WHOLE};
 use crate::ids::{ObjectName, SlotId, SnapshotId, WriterId};
 
 /// What all log objects together say.
@@ -22,6 +22,16 @@ pub struct History {
     pub published: HashSet<SnapshotId>,
     /// Snapshots that were given up, and not brought back.
     pub forgotten: HashSet<SnapshotId>,
+    /// When each of them was given up, in microseconds since 1970 UTC.
+    pub forgotten_at_us: HashMap<SnapshotId, i64>,
+    /// Snapshots that are to be kept for ever.
+    pub pinned: HashSet<SnapshotId>,
+    /// What the newest test restore of a snapshot said: whether it is whole.
+    pub tested: HashMap<SnapshotId, bool>,
+    /// Packs that may be deleted, and the time before which they must not be, in microseconds since 1970 UTC.
+    pub condemned: BTreeMap<ObjectName, i64>,
+    /// How often packs were condemned or deleted: who finds the same number again knows that nobody pruned meanwhile.
+    pub prunings: u64,
     /// Snapshots whose run withdrew them.
     pub aborted: HashSet<SnapshotId>,
     /// The newest state of the keyring.
@@ -53,36 +63,58 @@ impl History {
         history.find_removed_slots(&objects);
         history.check_chains(&objects);
         objects.sort_by_key(|(name, log)| (log.time_us, log.writer, log.sequence, *name));
-        for entry in objects.into_iter().flat_map(|(_, log)| log.entries) {
-            history.apply(entry);
+        for (_, log) in objects {
+            for entry in log.entries {
+                history.apply(entry, log.time_us);
+            }
         }
         Ok(history)
     }
 
-    fn apply(&mut self, entry: LogEntry) {
+    fn apply(&mut self, entry: LogEntry, time_us: i64) {
         match entry {
             LogEntry::Published(list) => {
                 self.published.extend(list.iter().map(|published| published.snapshot));
             }
             LogEntry::Aborted(list) => self.aborted.extend(list),
-            LogEntry::Forgotten(list, _) => self.forgotten.extend(list),
+            LogEntry::Forgotten(list, _) => {
+                // Said twice, it counts from the first time: saying it again must not lengthen the grace.
+                for id in list {
+                    if self.forgotten.insert(id) {
+                        self.forgotten_at_us.insert(id, time_us);
+                    }
+                }
+            }
             LogEntry::Undeleted(list) => list.iter().for_each(|id| {
                 self.forgotten.remove(id);
+                self.forgotten_at_us.remove(id);
             }),
+            LogEntry::Pinned(list) => self.pinned.extend(list),
+            LogEntry::Unpinned(list) => list.iter().for_each(|id| {
+                self.pinned.remove(id);
+            }),
+            LogEntry::Condemned(list, not_before_us) => {
+                self.prunings += 1;
+                self.condemned.extend(list.into_iter().map(|pack| (pack, not_before_us)));
+            }
+            LogEntry::Rescued(list) => list.iter().for_each(|pack| {
+                self.condemned.remove(pack);
+            }),
+            LogEntry::Deleted(list) => {
+                self.prunings += 1;
+                list.iter().for_each(|pack| {
+                    self.condemned.remove(pack);
+                });
+            }
+            LogEntry::Tested(list) => {
+                self.tested.extend(list.into_iter().map(|(id, answer)| (id, answer == TESTED_WHOLE)));
+            }
             LogEntry::Keyring(state) => {
                 if self.keyring.as_ref().is_none_or(|newest| newest.generation <= state.generation) {
                     self.keyring = Some(state);
                 }
             }
-            LogEntry::Pinned(_)
-            | LogEntry::Unpinned(_)
-            | LogEntry::Condemned(..)
-            | LogEntry::Rescued(_)
-            | LogEntry::Deleted(_)
-            | LogEntry::Merged(_)
-            | LogEntry::Verified(..)
-            | LogEntry::Tested(_)
-            | LogEntry::Unknown(_) => {}
+            LogEntry::Merged(_) | LogEntry::Verified(..) | LogEntry::Unknown(_) => {}
         }
     }
 

@@ -12,10 +12,12 @@ pub mod index;
 pub mod layout;
 mod locked;
 pub mod log;
+mod reach;
 pub mod reader;
 pub mod slots;
 pub mod writer;
 
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +34,7 @@ pub use self::slots::{Slot, SlotSource};
 use self::index::{ChunkIndex, SkippedIndex};
 use self::layout::Place;
 use self::log::History;
+pub(crate) use self::reach::Reach;
 use self::reader::{ChunkReader, Openers};
 use self::writer::RunWriter;
 use crate::chunk::Class;
@@ -256,6 +259,34 @@ impl Vault {
     /// The store cannot be listed.
     pub fn catalog(&self, history: &History) -> Result<Catalog, VaultError> {
         Catalog::read(&self.core, history)
+    }
+
+    /// A tally of what snapshots need. Forms in `avoided` packs count only where there is no other, or if `strict` not at
+    /// all.
+    pub(crate) fn reach(&self, avoided: HashSet<ObjectName>, strict: bool) -> Reach {
+        Reach::new(self.reader(), avoided, strict)
+    }
+
+    /// Whether the index names, for all that a snapshot needs, a pack that was seen and is not condemned. Only nodes are
+    /// read.
+    ///
+    /// # Errors
+    /// The store or the cache fails.
+    pub fn is_whole_without(
+        &self,
+        snapshot: &Snapshot,
+        condemned: &BTreeMap<ObjectName, i64>,
+    ) -> Result<bool, VaultError> {
+        let look = || self.reach(condemned.keys().copied().collect(), true).add(&self.index(), snapshot);
+        let found = match look() {
+            Err(error) if self.distrust_cache(&error)? => look(),
+            found => found,
+        };
+        match found {
+            Ok(()) => Ok(true),
+            Err(VaultError::MissingChunk(_) | VaultError::UnreadableChunk { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A stored snapshot as pages; `None` if it is not a database.

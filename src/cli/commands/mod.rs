@@ -1,6 +1,7 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod forget;
 mod init;
 mod key;
 mod list;
@@ -27,6 +28,10 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Show(args) => show::run(&args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Forget(args) => forget::run(args, context),
+        Command::Undelete(args) => forget::undelete(&args, context),
+        Command::Pin(args) => forget::pin(&args.snapshots, true, context),
+        Command::Unpin(args) => forget::pin(&args.snapshots, false, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),
