@@ -102,9 +102,9 @@ impl History {
             }),
             LogEntry::Deleted(list) => {
                 self.prunings += 1;
-                list.iter().for_each(|pack| {
+                for pack in &list {
                     self.condemned.remove(pack);
-                });
+                }
             }
             LogEntry::Tested(list) => {
                 self.tested.extend(list.into_iter().map(|(id, answer)| (id, answer == TESTED_WHOLE)));

@@ -52,6 +52,7 @@ pub(crate) struct ForgetArgs {
 
 /// The rules.
 #[derive(Debug, Default, PartialEq, Eq, Args)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the options")]
 #[group(multiple = true, conflicts_with = "snapshots")]
 pub(crate) struct KeepArgs {
     /// Keep the N newest

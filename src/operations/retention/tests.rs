@@ -33,7 +33,7 @@ fn parse(word: &str) -> (Candidate<'static>, String) {
         id: SnapshotId(id),
         database: DatabaseId([database; 16]),
         kind,
-        created_at: now - SignedDuration::from_millis_i128((hours * 3_600_000.0).round() as i128),
+        created_at: now - SignedDuration::from_secs_f64(hours * 3600.0),
         tags: if marks.contains('#') { &TAG } else { &[] },
         pinned: marks.contains('*'),
         tested,
