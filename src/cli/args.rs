@@ -15,8 +15,10 @@ use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod prune;
 mod retention;
 
+pub(crate) use self::prune::{PruneArgs, StatsArgs};
 pub(crate) use self::retention::{ForgetArgs, KeepArgs, PinArgs, UndeleteArgs, UnpinArgs};
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
@@ -107,6 +109,10 @@ pub(crate) enum Command {
     Pin(PinArgs),
     /// Let rules apply to snapshots again
     Unpin(UnpinArgs),
+    /// Free the space of what nothing needs
+    Prune(PruneArgs),
+    /// Sum up what is stored
+    Stats(StatsArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

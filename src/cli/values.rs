@@ -82,6 +82,15 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A percentage such as `5%`, from 0 to 100.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("expected a percentage from 0 to 100, such as 5%".to_owned()),
+    }
+}
+
 /// A point in time, or how long ago it was; local time unless the text says otherwise.
 pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
     since_at(text, Timestamp::now(), &TimeZone::system())

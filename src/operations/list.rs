@@ -164,20 +164,45 @@ pub(super) fn load_index(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
 /// What the log says and the snapshots of a vault; what cannot be read becomes a warning.
 pub(super) fn read(vault: &Vault, monitor: &dyn Monitor) -> Result<(History, Catalog)> {
     let history = vault.history()?;
-    for (name, error) in &history.skipped {
-        monitor.warn(&format!("log object {name} is not used: {error}"));
-    }
+    warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
         monitor.warn(&format!("snapshots object {name} is not used: {error}"));
     }
+    warn_of_vanished(&catalog, monitor);
+    Ok((history, catalog))
+}
+
+/// Says what of the log cannot be read, and whether the vault was put back.
+pub(super) fn warn_of_history(history: &History, monitor: &dyn Monitor) {
+    for (name, error) in &history.skipped {
+        monitor.warn(&format!("log object {name} is not used: {error}"));
+    }
+    for text in &history.alarms {
+        monitor.warn(text);
+    }
+    // Whoever works with a copy that is behind need not be told each time.
+    for text in history.behind.iter().filter(|_| history.is_new_place) {
+        monitor.warn(text);
+    }
+}
+
+/// Says which snapshots are gone that were not forgotten.
+pub(super) fn warn_of_vanished(catalog: &Catalog, monitor: &dyn Monitor) {
     for id in &catalog.vanished {
         monitor.warn(&format!(
-            "snapshot {} was published, and its manifest is gone or not readable",
+            "snapshot {} was published and not forgotten, and its manifest is gone or not readable",
             id.short()
         ));
     }
-    Ok((history, catalog))
+}
+
+/// Says whether the vault was put back or has lost snapshots: for commands that have no other reason to look.
+///
+/// # Errors
+/// The vault cannot be listed.
+pub fn watch(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
+    read(vault, monitor).map(|_| ())
 }
 
 /// When a snapshot was wanted.

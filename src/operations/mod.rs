@@ -7,10 +7,12 @@ pub mod assemble;
 pub mod check;
 pub mod forget;
 pub mod list;
+pub mod prune;
 mod replace;
 pub mod restore;
 pub mod retention;
 pub mod snapshot;
+pub mod stats;
 
 use std::num::NonZeroUsize;
 

@@ -41,6 +41,8 @@ pub struct Catalog {
     pub snapshots: Vec<Snapshot>,
     /// Those that were forgotten and whose manifests are still there, oldest first.
     pub forgotten: Vec<Snapshot>,
+    /// Those that their run withdrew.
+    pub withdrawn: Vec<Snapshot>,
     /// Objects that could not be read; the others are not affected.
     pub skipped: Vec<(ObjectName, VaultError)>,
     /// Snapshots that no log object names, although the log can be read.
@@ -75,7 +77,8 @@ impl Catalog {
         catalog.snapshots.sort_by_key(|snapshot| (snapshot.manifest.created_at_us, snapshot.id));
         let (gone_ones, usable) = catalog.snapshots.into_iter().partition(|snapshot| gone(&snapshot.id));
         (catalog.forgotten, catalog.snapshots) = (gone_ones, usable);
-        catalog.forgotten.retain(|snapshot| !history.aborted.contains(&snapshot.id));
+        let aborted = |snapshot: &Snapshot| history.aborted.contains(&snapshot.id);
+        (catalog.withdrawn, catalog.forgotten) = catalog.forgotten.into_iter().partition(aborted);
         catalog.unlogged = catalog
             .snapshots
             .iter()

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::core::Core;
 use super::error::VaultError;
-use super::layout;
+use super::{layout, memory};
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::envelope::ObjectKind;
@@ -42,17 +42,28 @@ pub struct History {
     pub newest_us: i64,
     /// The end of each writer's chain.
     pub heads: BTreeMap<WriterId, (u64, ObjectName)>,
+    /// All states of the keyring, with the objects that say so.
+    pub keyrings: Vec<(ObjectName, KeyringState)>,
+    /// What does not fit what this machine has seen of the vault at this place, in words: it was put back.
+    pub alarms: Vec<String>,
+    /// Where else this machine has seen a later state of the vault, in words: this is a copy that is behind.
+    pub behind: Vec<String>,
+    /// Whether this machine sees the vault at this place for the first time.
+    pub is_new_place: bool,
     /// Gaps and forks in chains, in words.
     pub breaks: Vec<String>,
+    /// Names of all objects.
+    pub names: HashSet<ObjectName>,
     /// Objects that could not be read.
     pub skipped: Vec<(ObjectName, VaultError)>,
 }
 
 impl History {
-    pub(crate) fn read(core: &Core) -> Result<Self, VaultError> {
+    pub(crate) fn read(core: &Core, state: Option<&Path>) -> Result<Self, VaultError> {
         let mut history = Self::default();
         let mut objects = Vec::new();
         for (name, _) in core.names(layout::LOG)? {
+            history.names.insert(name);
             match read_log(core, name) {
                 Ok(log) => objects.push((name, log)),
                 Err(error) if error.is_of_ignorable_kind() => {}
@@ -62,13 +73,32 @@ impl History {
         history.newest_us = objects.iter().map(|(_, log)| log.time_us).max().unwrap_or(i64::MIN);
         history.find_removed_slots(&objects);
         history.check_chains(&objects);
+        if let Some(state) = state {
+            memory::compare(state, &core.store.describe(), &mut history);
+        }
         objects.sort_by_key(|(name, log)| (log.time_us, log.writer, log.sequence, *name));
-        for (_, log) in objects {
+        for (name, log) in objects {
             for entry in log.entries {
+                if let LogEntry::Keyring(state) = &entry {
+                    history.keyrings.push((name, state.clone()));
+                }
                 history.apply(entry, log.time_us);
             }
         }
         Ok(history)
+    }
+
+    /// Whether a log object that is new since then says that packs were condemned or deleted. One that cannot be read may
+    /// say so.
+    pub(crate) fn pruned_since(&self, core: &Core) -> Result<bool, VaultError> {
+        let new = core.names(layout::LOG)?.into_iter().filter(|(name, _)| !self.names.contains(name));
+        Ok(new.into_iter().any(|(name, _)| {
+            read_log(core, name).map_or(true, |log| {
+                let is_pruning =
+                    |entry: &LogEntry| matches!(entry, LogEntry::Condemned(..) | LogEntry::Deleted(_));
+                log.entries.iter().any(is_pruning)
+            })
+        }))
     }
 
     fn apply(&mut self, entry: LogEntry, time_us: i64) {
@@ -116,6 +146,23 @@ impl History {
             }
             LogEntry::Merged(_) | LogEntry::Verified(..) | LogEntry::Unknown(_) => {}
         }
+    }
+
+    /// Slots that somebody has removed, or is about to, as far as entries other than `own` say: the newest that names
+    /// them is older than one that does not.
+    #[must_use]
+    pub fn withdrawn_slots(&self, own: ObjectName) -> BTreeSet<SlotId> {
+        let others: Vec<&KeyringState> =
+            self.keyrings.iter().filter(|(name, _)| *name != own).map(|(_, state)| state).collect();
+        let mut named: BTreeMap<SlotId, u64> = BTreeMap::new();
+        for state in &others {
+            for (slot, _) in &state.slots {
+                let newest = named.entry(*slot).or_default();
+                *newest = state.generation.max(*newest);
+            }
+        }
+        let newest = others.iter().map(|state| state.generation).max().unwrap_or(0);
+        named.into_iter().filter(|(_, named_at)| *named_at < newest).map(|(slot, _)| slot).collect()
     }
 
     /// States of one generation were written at the same time: what one of them names was not removed by another.
@@ -172,7 +219,7 @@ pub(crate) fn append(
     time_us: i64,
     entries: Vec<LogEntry>,
 ) -> Result<ObjectName, VaultError> {
-    let mut file = state.and_then(open_state);
+    let mut file = state.and_then(|folder| open_state(folder, &core.store.describe()));
     let remembered = file.as_mut().and_then(read_state);
     let writer = match remembered {
         Some((writer, ..)) => writer,
@@ -200,20 +247,16 @@ pub(crate) fn append(
         // Without it the next append of this client begins a chain anew, or goes on from the vault's.
         let _ = write_state(file, writer, log.sequence, name);
     }
+    if let Some(folder) = state {
+        memory::remember(folder, &core.store.describe(), writer, log.sequence, name);
+    }
     Ok(name)
 }
 
-/// The last log object that this client remembers having written.
-pub(crate) fn remembered(state: Option<&Path>) -> Option<(WriterId, u64)> {
-    let mut file = File::open(state?.join(STATE_FILE)).ok()?;
-    read_state(&mut file).map(|(writer, sequence, _)| (writer, sequence))
-}
-
-const STATE_FILE: &str = "writer";
-
-fn open_state(folder: &Path) -> Option<File> {
+/// By place: a copy of a vault that is written to begins a chain of its own.
+fn open_state(folder: &Path, place: &str) -> Option<File> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
-    let path = folder.join(STATE_FILE);
+    let path = folder.join(format!("writer-{}", memory::place_key(place)));
     let file =
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
     file.lock().ok()?;

@@ -12,6 +12,7 @@ pub mod index;
 pub mod layout;
 mod locked;
 pub mod log;
+mod memory;
 mod reach;
 pub mod reader;
 pub mod slots;
@@ -44,8 +45,8 @@ use crate::crypto::unlock::{SlotNote, Unlocker};
 use crate::format::keyslot::{Argon2Params, KeySlot};
 use crate::format::log::LogEntry;
 use crate::format::vault_config::VaultConfig;
-use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId, WriterId};
-use crate::store::{ObjectPath, Store};
+use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId};
+use crate::store::{InUse, ObjectPath, Store};
 
 /// Folders on this machine that a vault's client may use. Both can be lost: the first costs time, the
 /// second begins a new chain in the log.
@@ -117,7 +118,7 @@ impl Vault {
         let cache = folders.cache.as_ref().map(|folder| folder.join(&id));
         let index = ChunkIndex::open(cache.as_deref(), keys.cache_key())?;
         Ok(Self {
-            core: Arc::new(Core { store, keys }),
+            core: Arc::new(Core { in_use: store.in_use(layout::KEYS), store, keys }),
             index: Arc::new(Mutex::new(index)),
             openers: Arc::default(),
             config_hash: ObjectName::of(config_bytes),
@@ -149,6 +150,33 @@ impl Vault {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &*self.core.store
+    }
+
+    /// Whether nobody else has the vault open, as far as its place can tell. If so nobody can open it until
+    /// [`let_others_in`](Self::let_others_in). Does not wait.
+    #[must_use]
+    pub(crate) fn try_alone(&self) -> bool {
+        self.core.in_use.as_ref().is_some_and(InUse::try_alone)
+    }
+
+    /// Ends what [`try_alone`](Self::try_alone) began.
+    pub(crate) fn let_others_in(&self) {
+        if let Some(in_use) = &self.core.in_use {
+            in_use.share();
+        }
+    }
+
+    /// From now on, what these packs hold does not count as stored.
+    pub(crate) fn avoid(&self, condemned: &BTreeMap<ObjectName, i64>) {
+        self.index().avoid(condemned.keys().copied());
+    }
+
+    /// Whether packs were condemned or deleted since `history` was read.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub(crate) fn pruned_since(&self, history: &History) -> Result<bool, VaultError> {
+        history.pruned_since(&self.core)
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -203,12 +231,6 @@ impl Vault {
         self.index().look_for_packs(&self.core)
     }
 
-    /// The last log object that this client remembers having written: its chain and its number there.
-    #[must_use]
-    pub fn remembered_log(&self) -> Option<(WriterId, u64)> {
-        log::remembered(self.state.as_deref())
-    }
-
     /// Hash of the vault config that was used.
     #[must_use]
     pub const fn config_hash(&self) -> ObjectName {
@@ -237,7 +259,7 @@ impl Vault {
     /// # Errors
     /// The store cannot be listed.
     pub fn history(&self) -> Result<History, VaultError> {
-        History::read(&self.core)
+        History::read(&self.core, self.state.as_deref())
     }
 
     /// Appends to the log.
@@ -344,22 +366,29 @@ impl Vault {
         if slots::state(&self.core, Some(slot))?.is_empty() {
             return Err(VaultError::LastSlot { slot });
         }
-        self.log_keyring_without(Some(slot), now)?;
+        let said = self.log_keyring_without(Some(slot), now)?;
+        // Said first, then looked at again: of two removals at once, each of which counts on the other's slot, one at
+        // least sees what the other has said.
+        let withdrawn = self.history()?.withdrawn_slots(said);
+        let left = slots::state(&self.core, Some(slot))?;
+        if left.iter().all(|(id, _)| withdrawn.contains(id)) {
+            self.log_keyring(now)?;
+            return Err(VaultError::LastSlot { slot });
+        }
         slots::remove(&*self.core.store, slot)
     }
 
     fn log_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
-        self.log_keyring_without(None, now)
+        self.log_keyring_without(None, now).map(|_| ())
     }
 
-    fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<(), VaultError> {
+    fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<ObjectName, VaultError> {
         let history = self.history()?;
         let generation = history.keyring.as_ref().map_or(0, |state| state.generation).saturating_add(1);
         let slots = slots::state(&self.core, removed)?;
         let (epoch, _) = self.core.keys.keyring().current()?;
         let state = crate::format::log::KeyringState { generation, config: self.config_hash, slots, epoch };
-        self.append_log(&history, now, vec![LogEntry::Keyring(state)])?;
-        Ok(())
+        self.append_log(&history, now, vec![LogEntry::Keyring(state)])
     }
 }
 

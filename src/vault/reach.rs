@@ -82,6 +82,11 @@ impl Reach {
         }
     }
 
+    /// The marks in `pack`; `None` if nothing in it is needed.
+    pub(crate) fn of(&self, pack: ObjectName) -> Option<&Marks> {
+        self.marks.get(&pack)
+    }
+
     /// Adds what a snapshot needs. Snapshots of one database should follow each other, oldest first.
     ///
     /// # Errors
@@ -157,7 +162,10 @@ impl Reach {
         if let Some(depth) = self.lately.get(&(class, id)).filter(|depth| **depth < below) {
             return Ok(Some(*depth));
         }
-        let forms = index.forms(class, id)?;
+        // The newest first: what an interrupted prune has copied already need not be copied again.
+        let mut forms = index.forms(class, id)?;
+        forms.reverse();
+        forms.sort_by_key(|form| form.record.encoding.depth());
         let fitting = || forms.iter().filter(|form| form.record.encoding.depth() < below);
         let marked =
             fitting().find(|form| self.marks.get(&form.pack).is_some_and(|marks| marks.has(form.number)));

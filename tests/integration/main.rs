@@ -20,6 +20,7 @@ mod crash;
 mod databases;
 mod history;
 mod live;
+mod prune;
 mod recover;
 mod restore_cases;
 mod round_trip;

@@ -6,9 +6,11 @@ mod init;
 mod key;
 mod list;
 mod manual;
+mod prune;
 mod restore;
 mod show;
 mod snapshot;
+mod stats;
 
 use pagevault::Result;
 
@@ -32,6 +34,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Undelete(args) => forget::undelete(&args, context),
         Command::Pin(args) => forget::pin(&args.snapshots, true, context),
         Command::Unpin(args) => forget::pin(&args.snapshots, false, context),
+        Command::Prune(args) => prune::run(&args, context),
+        Command::Stats(_) => stats::run(context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),

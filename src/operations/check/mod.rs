@@ -111,6 +111,7 @@ impl CheckReport {
 /// The store cannot be listed, or holds no vault.
 pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckReport> {
     let mut report = CheckReport::default();
+    let _in_use = store.in_use(layout::KEYS);
     let objects = listing(store)?;
     if !objects.iter().any(|meta| Place::of(&meta.path) == Place::Config) {
         return Err(VaultError::NotAVault { place: store.describe() }.into());
@@ -221,7 +222,7 @@ pub fn check(
     for (name, error) in &snapshots.skipped {
         report.vault_problem(format!("{}/{name}", layout::SNAPSHOTS), error);
     }
-    check_history(vault, &history, &snapshots, &mut report);
+    check_history(&history, &snapshots, &mut report);
     let mut bad = check_packs(vault, &objects, request.data, monitor, &mut report)?;
     check_references(vault, &snapshots, &mut bad, monitor, &mut report)?;
     if let Some(wanted) = &request.test_restore {
