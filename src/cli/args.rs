@@ -20,6 +20,9 @@ mod retention;
 
 pub(crate) use self::prune::{PruneArgs, StatsArgs};
 pub(crate) use self::retention::{ForgetArgs, KeepArgs, PinArgs, UndeleteArgs, UnpinArgs};
+mod sync;
+
+pub(crate) use sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -113,6 +116,8 @@ pub(crate) enum Command {
     Prune(PruneArgs),
     /// Sum up what is stored
     Stats(StatsArgs),
+    /// Copy the vault to another place
+    Sync(SyncArgs),
     /// Manage the keys that open the vault
     #[command(subcommand)]
     Key(KeyCommand),

@@ -2,12 +2,13 @@
 //! channels: results, progress, questions.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
 use pagevault::monitor::Monitor;
 use pagevault::operations::snapshot::Host;
-use pagevault::store::LocalStore;
+use pagevault::store::{FallbackStore, LocalStore, Store};
 use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
 use pagevault::{Error, ErrorKind, Result};
 
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) progress: Progress,
     /// The time.
     pub(crate) clock: SystemClock,
+    /// What a store with copies said.
+    from_copies: Arc<Mutex<Vec<String>>>,
 }
 
 /// Where the vault is.
@@ -56,6 +59,7 @@ impl Context {
             output: Output::new(globals.json),
             progress: Progress::new(!globals.no_progress && !globals.json, loudness),
             clock: SystemClock,
+            from_copies: Arc::default(),
             globals,
             environment,
         }
@@ -98,25 +102,70 @@ impl Context {
     }
 
     /// The store of an existing vault.
-    pub(crate) fn open_store(&self) -> Result<LocalStore> {
+    pub(crate) fn open_store(&self) -> Result<Box<dyn Store>> {
         let place = self.place()?;
-        let folder = place.folder.display();
-        self.progress.detail(&format!("vault: {folder}"));
-        match place.folder.metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_vault(&place)),
-            Ok(metadata) if !metadata.is_dir() => {
-                let message = format!("{folder} is a file, not the folder of a vault");
-                Err(Error::new(ErrorKind::NotFound, message).with_hint("name the vault with --vault"))
+        let store = store_at(&place.folder)?.ok_or_else(|| no_vault(&place))?;
+        self.progress.detail(&format!("vault: {}", store.describe()));
+        Ok(store)
+    }
+
+    /// As [`open_store`](Self::open_store); what is missing or damaged in it comes from the copies that are named.
+    pub(crate) fn open_store_with_copies(&self) -> Result<Box<dyn Store>> {
+        let variable =
+            self.environment.get("PAGEVAULT_COPIES").map(|value| value.to_string_lossy().into_owned());
+        let named = variable.as_deref().unwrap_or_default().split(',').map(str::trim);
+        let mut copies = Vec::new();
+        for place in named.filter(|place| !place.is_empty()) {
+            match store_at(Path::new(place)) {
+                Ok(Some(copy)) => copies.push(copy),
+                Ok(None) => self.progress.warn(&format!("there is no copy at {place}")),
+                Err(error) => self.progress.warn(&format!("a copy is not used: {error}")),
             }
-            _ => Ok(LocalStore::open(&place.folder)?),
+        }
+        let store = match self.open_store() {
+            // The copies are there for exactly this.
+            Err(error) if error.kind() == ErrorKind::NotFound && !copies.is_empty() => {
+                self.progress.warn(&format!("{error}; the copies are used"));
+                copies.remove(0)
+            }
+            store => store?,
+        };
+        if copies.is_empty() {
+            return Ok(store);
+        }
+        let heard = Arc::clone(&self.from_copies);
+        let say = move |message: &str| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+        };
+        Ok(Box::new(FallbackStore::new(store, copies, Box::new(say))))
+    }
+
+    /// Says what had to be taken from copies.
+    pub(crate) fn say_what_came_from_copies(&self) {
+        let said = std::mem::take(&mut *self.from_copies.lock().unwrap_or_else(PoisonError::into_inner));
+        for message in &said {
+            self.progress.warn(message);
+        }
+        if !said.is_empty() {
+            self.progress
+                .note("hint: `pagevault sync --vault COPY --verify VAULT` mends the vault from the copy");
         }
     }
 
     /// Finds and unlocks the vault.
     pub(crate) fn open_vault(&self) -> Result<Vault> {
+        self.unlock(|| self.open_store())
+    }
+
+    /// As [`open_vault`](Self::open_vault), with copies to turn to: for reading.
+    pub(crate) fn open_vault_with_copies(&self) -> Result<Vault> {
+        self.unlock(|| self.open_store_with_copies())
+    }
+
+    fn unlock(&self, open: impl Fn() -> Result<Box<dyn Store>>) -> Result<Vault> {
         let mut attempt = 1;
         loop {
-            let locked = LockedVault::find(Box::new(self.open_store()?))?;
+            let locked = LockedVault::find(open()?)?;
             // A damaged key slot may be why a right key will not open the vault.
             if attempt == 1 {
                 locked.warnings().iter().for_each(|warning| self.progress.warn(warning));
@@ -185,17 +234,46 @@ fn place(option: Option<&Path>, environment: &Environment) -> Result<Place> {
     let named = option.map(Path::to_path_buf).or_else(|| environment.path("PAGEVAULT_VAULT"));
     let is_named = named.is_some();
     let folder = named.or_else(|| environment.default_vault()).ok_or_else(homeless)?;
-    if folder.to_string_lossy().contains("://") {
-        let message = format!("{} is an address; this version keeps vaults in folders", folder.display());
+    Ok(Place { folder: absolute(&folder)?, is_named })
+}
+
+/// The store at a place; `None` if there is no such folder.
+pub(crate) fn store_at(place: &Path) -> Result<Option<Box<dyn Store>>> {
+    let folder = absolute(place)?;
+    match folder.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Ok(metadata) if !metadata.is_dir() => {
+            let message = format!("{} is a file, not the folder of a vault", folder.display());
+            Err(Error::new(ErrorKind::NotFound, message).with_hint("name the folder of a vault"))
+        }
+        _ => Ok(Some(Box::new(LocalStore::open(folder)?))),
+    }
+}
+
+/// As [`store_at`], and makes the folder.
+pub(crate) fn make_store_at(place: &Path) -> Result<Box<dyn Store>> {
+    Ok(Box::new(LocalStore::create(absolute(place)?)?))
+}
+
+/// The address, if a place is one rather than a folder.
+pub(crate) fn address(place: &Path) -> Option<&str> {
+    place.to_str().filter(|text| text.contains("://"))
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    if let Ok(local) = folder.strip_prefix("file:") {
+        return Ok(Path::new("/").join(local));
+    }
+    if address(folder).is_some() {
+        let message = "the place is an address; this version keeps vaults in folders".to_owned();
         return Err(Error::new(ErrorKind::Usage, message).with_hint("name a folder, such as a mounted one"));
     }
-    let folder = std::path::absolute(&folder).map_err(|error| {
+    std::path::absolute(folder).map_err(|error| {
         Error::new(
             ErrorKind::Usage,
             format!("{:?} cannot be the place of a vault: {error}", folder.display()),
         )
-    })?;
-    Ok(Place { folder, is_named })
+    })
 }
 
 fn no_vault(place: &Place) -> Error {
@@ -253,8 +331,9 @@ mod tests {
     #[test]
     fn nowhere_and_elsewhere_are_usage_errors() {
         assert_eq!(place(None, &Environment::default()).unwrap_err().kind(), ErrorKind::Usage);
-        let address = place(Some(Path::new("s3://bucket/vault")), &Environment::default());
-        assert_eq!(address.unwrap_err().kind(), ErrorKind::Usage);
+        let named = |text: &str| place(Some(Path::new(text)), &Environment::default());
+        assert_eq!(named("s3://bucket/vault").unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(named("file:///srv/vault").unwrap().folder, Path::new("/srv/vault"));
     }
 
     #[test]

@@ -21,13 +21,14 @@ impl fmt::Debug for Environment {
 }
 
 /// All that pagevault looks at.
-const VARIABLES: [&str; 11] = [
+const VARIABLES: &[&str] = &[
     "PAGEVAULT_VAULT",
     "PAGEVAULT_KEY_FILE",
     "PAGEVAULT_PASSWORD_FILE",
     "PAGEVAULT_PASSWORD_COMMAND",
     "PAGEVAULT_PASSWORD",
     "PAGEVAULT_LOG",
+    "PAGEVAULT_COPIES",
     "HOME",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
@@ -44,7 +45,8 @@ impl Environment {
     /// The environment in which `look_up` finds the variables.
     pub(crate) fn of(look_up: impl Fn(&str) -> Option<OsString>) -> Self {
         let variables = VARIABLES
-            .into_iter()
+            .iter()
+            .copied()
             .filter_map(|name| look_up(name).filter(|value| !value.is_empty()).map(|value| (name, value)));
         Self { variables: variables.collect() }
     }

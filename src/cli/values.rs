@@ -91,6 +91,25 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number of bytes such as `500KiB`, `2M` or `10MB`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number of bytes, such as 500KiB, 2MiB or 10MB".to_owned();
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(expected()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(expected)
+}
+
 /// A point in time, or how long ago it was; local time unless the text says otherwise.
 pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
     since_at(text, Timestamp::now(), &TimeZone::system())
@@ -147,6 +166,17 @@ mod tests {
         assert_eq!(percent("0.5"), Ok(0.5));
         for wrong in ["0%", "-1%", "101%", "NaN", "inf", "five", "", "%"] {
             assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_binary_and_decimal_units() {
+        assert_eq!(bytes("500KiB"), Ok(500 << 10));
+        assert_eq!(bytes("2M"), Ok(2 << 20));
+        assert_eq!(bytes("10MB"), Ok(10_000_000));
+        assert_eq!(bytes("17"), Ok(17));
+        for wrong in ["", "0", "-1", "1.5M", "M", "5 parsecs", "99999999999999999999"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 

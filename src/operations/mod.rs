@@ -13,6 +13,7 @@ pub mod restore;
 pub mod retention;
 pub mod snapshot;
 pub mod stats;
+pub mod sync;
 
 use std::num::NonZeroUsize;
 

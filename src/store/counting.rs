@@ -78,6 +78,14 @@ impl<S: Store> Store for CountingStore<S> {
         self.inner.describe()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn distrust(&self, path: &ObjectPath) -> bool {
+        self.inner.distrust(path)
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         self.count(OperationKind::Get, self.inner.get(path, limit), Vec::len)
     }

@@ -64,6 +64,24 @@ pub enum StoreError {
         /// The verb.
         operation: &'static str,
     },
+    /// What is named as a place is none.
+    #[error("{address} is no address of a store: {why}")]
+    InvalidAddress {
+        /// What was given, without secrets.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store did not answer, or asked to be left alone for a while. Trying again may help.
+    #[error("cannot {operation} {path}: {why}")]
+    Temporary {
+        /// The object.
+        path: String,
+        /// What was tried.
+        operation: &'static str,
+        /// What happened.
+        why: String,
+    },
     /// Anything else.
     #[error("cannot {operation} {path}: {source}")]
     Other {
@@ -111,6 +129,13 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let (kind, hint) = match &error {
             StoreError::InvalidPath { .. } | StoreError::Other { .. } => (ErrorKind::Failed, None),
+            StoreError::InvalidAddress { .. } => (
+                ErrorKind::Usage,
+                Some("addresses look like s3://bucket/prefix; docs/offsite.md has them all"),
+            ),
+            StoreError::Temporary { .. } => {
+                (ErrorKind::Failed, Some("try again later; what is stored already is intact"))
+            }
             StoreError::NotFound { .. } => (ErrorKind::NotFound, None),
             StoreError::TooLarge { .. } | StoreError::ShortRead { .. } => {
                 (ErrorKind::Damage, Some("run `pagevault check` to see what is affected"))

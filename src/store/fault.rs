@@ -126,6 +126,14 @@ impl<S: Store> Store for FaultStore<S> {
         self.inner.describe()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn distrust(&self, path: &ObjectPath) -> bool {
+        self.inner.distrust(path)
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         let whole = || self.inner.get(path, limit);
         self.run(OperationKind::Get, path.as_str(), whole, || {

@@ -13,13 +13,18 @@
 //!   Objects put or deleted during a listing may or may not show.
 //! - What a store returns is not trusted: callers state how much they are willing to read, and verify it.
 
+mod cache;
 mod counting;
+mod disturbed;
 mod error;
+mod fallback;
 mod fault;
 mod in_use;
 mod local;
 mod memory;
 mod path;
+mod retry;
+mod throttle;
 
 #[cfg(test)]
 mod conformance;
@@ -28,13 +33,18 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use cache::CacheStore;
 pub use counting::{CountingStore, Requests, StoreCounts};
+pub use disturbed::{Disturbance, DisturbedStore};
 pub use error::StoreError;
+pub use fallback::{FallbackStore, Say};
 pub use fault::{Fault, FaultStore, LoggedOperation};
 pub use in_use::InUse;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use path::ObjectPath;
+pub use retry::{Patience, RetryStore};
+pub use throttle::ThrottledStore;
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +88,18 @@ pub enum OperationKind {
 pub trait Store: Send + Sync + fmt::Debug {
     /// The place in words, for messages; never holds a credential.
     fn describe(&self) -> String;
+
+    /// Whether a request takes a journey: what can be had from this machine, is better had from here.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Tells the store that what it gave of an object was not what its writer wrote. Whether it may do better if it is
+    /// asked again: a cache forgets, a store with copies turns to them.
+    fn distrust(&self, path: &ObjectPath) -> bool {
+        let _ = path;
+        false
+    }
 
     /// The whole object. One of more than `limit` bytes is refused ([`StoreError::TooLarge`]) before it is
     /// read: a hostile store must not decide how much memory a reader takes.
@@ -128,6 +150,12 @@ macro_rules! forward_store {
         impl<S: Store + ?Sized> Store for $pointer {
             fn describe(&self) -> String {
                 (**self).describe()
+            }
+            fn is_remote(&self) -> bool {
+                (**self).is_remote()
+            }
+            fn distrust(&self, path: &ObjectPath) -> bool {
+                (**self).distrust(path)
             }
             fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
                 (**self).get(path, limit)

@@ -77,6 +77,11 @@ pub(super) fn is_component(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
+/// Whether a name is a hash in lower-case hexadecimal.
+pub(super) fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 fn is_valid(path: &str, most_components: usize) -> bool {
     path.len() <= ObjectPath::MAX_LEN
         && path.split('/').count() <= most_components

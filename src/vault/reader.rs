@@ -247,9 +247,17 @@ impl ChunkReader {
                 error => error.into(),
             },
         )?;
-        opener
-            .open(record, location.number, &mut self.sealed)
-            .map_err(|error| unreadable(error.to_string()))?;
+        if let Err(error) = opener.open(record, location.number, &mut self.sealed) {
+            // A cache may have kept it badly, or a copy have it better.
+            if !self.core.store.distrust(&path) {
+                return Err(unreadable(error.to_string()));
+            }
+            self.sealed.resize(record.stored_len as usize, 0);
+            self.core.store.read_range(&path, location.offset, &mut self.sealed)?;
+            opener
+                .open(record, location.number, &mut self.sealed)
+                .map_err(|error| unreadable(error.to_string()))?;
+        }
         let base = base.as_deref().map(Vec::as_slice);
         if !self.decoder.decode(record.encoding, &self.sealed, base, record.plain_len as usize, output) {
             return Err(unreadable("it does not decode".to_owned()));

@@ -13,7 +13,7 @@ use super::super::text::{printable, size};
 /// Checks the vault.
 pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
     let report = if args.no_key {
-        check_names(&context.open_store()?, &context.progress)?
+        check_names(&*context.open_store()?, &context.progress)?
     } else {
         let data = match (args.read_data, args.read_data_subset) {
             (true, _) => DataLevel::All,

@@ -11,6 +11,7 @@ mod restore;
 mod show;
 mod snapshot;
 mod stats;
+mod sync;
 
 use pagevault::Result;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Unpin(args) => forget::pin(&args.snapshots, false, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Stats(_) => stats::run(context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),
         Command::Man => manual::pages(context),

@@ -15,11 +15,13 @@ use super::super::text::{milliseconds, printable, size};
 
 /// Restores a snapshot.
 pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome> {
-    let vault = context.open_vault()?;
+    let vault = context.open_vault_with_copies()?;
     let overwrite = args.yes || may_replace(&args, &vault, context)?;
     let RestoreArgs { snapshot, to: target, check, .. } = args;
     let request = RestoreRequest { snapshot, target, overwrite, check };
-    let report = restore(&vault, &request, &context.clock, &context.progress)?;
+    let outcome = restore(&vault, &request, &context.clock, &context.progress);
+    context.say_what_came_from_copies();
+    let report = outcome?;
     if context.output.is_json() {
         context.output.json(&report)?;
     } else {

@@ -1,0 +1,255 @@
+//! A local cache of ciphertext in front of a store that is far away.
+//!
+//! Only objects whose name is the BLAKE3 of their bytes are kept: such an object never changes, and whether what the cache
+//! has of it is right can be told here. Small ones are kept whole; of those below one folder, from which ranges are read,
+//! aligned blocks. Blocks carry a checksum, since a part of an object does not tell its name. What is damaged or missing
+//! in the cache is fetched; the cache as a whole may be lost at any moment. Whether an object *exists* the cache never
+//! answers: listings and sizes not seen in this run come from the store.
+//!
+//! What is written goes into the cache as well: the bases of the next deltas.
+
+mod disk;
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+use self::disk::Disk;
+use super::path::is_hash;
+use super::{ObjectMeta, ObjectPath, Put, Store, StoreError};
+
+/// A part of an object that is fetched and kept as one.
+const BLOCK: u64 = 1 << 20;
+/// Blocks that are fetched in one request where reading goes on from one to the next.
+const READ_AHEAD: u64 = 4;
+/// Blocks kept in memory: 48 MiB.
+const BLOCKS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(48).unwrap();
+/// Sizes of objects that are remembered.
+const SIZES: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
+
+type BlockKey = (ObjectPath, u64);
+
+/// Wraps a store and keeps what was read and written of it in a folder on this machine and, briefly, in memory.
+#[derive(Debug)]
+pub struct CacheStore<S> {
+    inner: S,
+    ranged: &'static str,
+    disk: Option<Disk>,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    blocks: LruCache<BlockKey, Arc<[u8]>>,
+    sizes: LruCache<ObjectPath, u64>,
+    on_the_way: HashSet<BlockKey>,
+}
+
+impl<S: Store> CacheStore<S> {
+    /// Wraps `inner`; ranges are read from objects below the folder `ranged`. At most `limit` bytes or little more are kept in
+    /// `folder`, those used last; without a folder, only what memory holds.
+    pub fn new(inner: S, ranged: &'static str, folder: Option<PathBuf>, limit: u64) -> Self {
+        let state = State {
+            blocks: LruCache::new(BLOCKS_IN_MEMORY),
+            sizes: LruCache::new(SIZES),
+            on_the_way: HashSet::new(),
+        };
+        let disk = folder.and_then(|folder| Disk::open(folder, limit));
+        Self { inner, ranged, disk, state: Mutex::new(state), arrived: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder, if there is one and it may keep such an object.
+    fn disk_for(&self, path: &ObjectPath) -> Option<&Disk> {
+        self.disk.as_ref().filter(|_| is_hash(path.file_name()))
+    }
+
+    fn is_ranged(&self, path: &ObjectPath) -> bool {
+        path.is_below(self.ranged) && is_hash(path.file_name())
+    }
+
+    fn remember_size(&self, path: &ObjectPath, size: u64) {
+        self.state().sizes.put(path.clone(), size);
+    }
+
+    /// Keeps all blocks of an object whose bytes are at hand.
+    fn keep_blocks(&self, path: &ObjectPath, first: u64, bytes: &[u8]) {
+        for (number, block) in (first..).zip(bytes.chunks(usize::try_from(BLOCK).unwrap_or(usize::MAX))) {
+            if let Some(disk) = &self.disk {
+                disk.put_block(path.file_name(), number, block);
+            }
+            self.state().blocks.put((path.clone(), number), block.into());
+        }
+    }
+
+    /// A block from memory, from disk, or from the store. Who asks for one that is on its way waits for it.
+    fn block(&self, path: &ObjectPath, number: u64) -> Result<Arc<[u8]>, StoreError> {
+        let key = (path.clone(), number);
+        let mut state = self.state();
+        loop {
+            if let Some(block) = state.blocks.get(&key) {
+                return Ok(Arc::clone(block));
+            }
+            if state.on_the_way.insert(key.clone()) {
+                break;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        let outcome = self.block_from_disk(path, number).map_or_else(|| self.fetch(path, number), Ok);
+        let mut state = self.state();
+        state.on_the_way.remove(&key);
+        if let Ok(block) = &outcome {
+            state.blocks.put(key, Arc::clone(block));
+        }
+        drop(state);
+        self.arrived.notify_all();
+        outcome
+    }
+
+    fn block_from_disk(&self, path: &ObjectPath, number: u64) -> Option<Arc<[u8]>> {
+        self.disk.as_ref()?.block(path.file_name(), number).map(Into::into)
+    }
+
+    fn fetch(&self, path: &ObjectPath, number: u64) -> Result<Arc<[u8]>, StoreError> {
+        let start = number * BLOCK;
+        let size = self.size(path)?;
+        let ahead = number > 0 && self.state().blocks.contains(&(path.clone(), number - 1));
+        let most = if ahead { READ_AHEAD * BLOCK } else { BLOCK };
+        let length = usize::try_from(size.saturating_sub(start).min(most)).unwrap_or(0);
+        if length == 0 {
+            return Ok(Arc::from([]));
+        }
+        let bytes = self.inner.get_range(path, start, length)?;
+        self.keep_blocks(path, number, &bytes);
+        let end = bytes.len().min(usize::try_from(BLOCK).unwrap_or(usize::MAX));
+        Ok(bytes[..end].into())
+    }
+}
+
+impl<S: Store> Store for CacheStore<S> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn distrust(&self, path: &ObjectPath) -> bool {
+        let mut state = self.state();
+        let known: Vec<BlockKey> =
+            state.blocks.iter().map(|(key, _)| key.clone()).filter(|(of, _)| of == path).collect();
+        for key in &known {
+            state.blocks.pop(key);
+        }
+        state.sizes.pop(path);
+        drop(state);
+        let forgotten = self.disk_for(path).is_some_and(|disk| disk.forget(path.file_name()));
+        let below = self.inner.distrust(path);
+        forgotten || below || !known.is_empty()
+    }
+
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let Some(disk) = self.disk.as_ref().filter(|_| is_hash(path.file_name()) && !self.is_ranged(path))
+        else {
+            return self.inner.get(path, limit);
+        };
+        if let Some(bytes) = disk.whole(path.file_name()).filter(|bytes| bytes.len() as u64 <= limit) {
+            return Ok(bytes);
+        }
+        let bytes = self.inner.get(path, limit)?;
+        disk.put_whole(path.file_name(), &bytes);
+        Ok(bytes)
+    }
+
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        if !self.is_ranged(path) {
+            return self.inner.read_range(path, offset, into);
+        }
+        let length = into.len();
+        let short = || StoreError::ShortRead { path: path.to_string(), offset, length };
+        let end = offset.checked_add(length as u64).ok_or_else(short)?;
+        let mut at = offset;
+        while at < end {
+            let block = self.block(path, at / BLOCK)?;
+            let skip = usize::try_from(at % BLOCK).unwrap_or(usize::MAX);
+            let rest = block.get(skip..).filter(|rest| !rest.is_empty()).ok_or_else(short)?;
+            let done = usize::try_from(at - offset).unwrap_or(usize::MAX);
+            let part = rest.len().min(length - done);
+            into[done..done + part].copy_from_slice(&rest[..part]);
+            at += part as u64;
+        }
+        Ok(())
+    }
+
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        if self.is_ranged(path)
+            && let Some(size) = self.state().sizes.get(path)
+        {
+            return Ok(*size);
+        }
+        let size = self.inner.size(path)?;
+        if self.is_ranged(path) {
+            self.remember_size(path, size);
+        }
+        Ok(size)
+    }
+
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        let put = self.inner.put_if_absent(path, bytes)?;
+        if put == Put::Created && is_hash(path.file_name()) {
+            if self.is_ranged(path) {
+                self.remember_size(path, bytes.len() as u64);
+                self.keep_blocks(path, 0, bytes);
+            } else if let Some(disk) = &self.disk {
+                disk.put_whole(path.file_name(), bytes);
+            }
+        }
+        Ok(put)
+    }
+
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, &mut |meta| {
+            if self.is_ranged(&meta.path) {
+                self.remember_size(&meta.path, meta.size);
+            }
+            visit(meta)
+        })
+    }
+
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        self.inner.delete(path)?;
+        let mut state = self.state();
+        state.sizes.pop(path);
+        let blocks: Vec<BlockKey> =
+            state.blocks.iter().map(|(key, _)| key.clone()).filter(|(of, _)| of == path).collect();
+        for key in blocks {
+            state.blocks.pop(&key);
+        }
+        drop(state);
+        if let Some(disk) = self.disk_for(path) {
+            disk.forget(path.file_name());
+        }
+        Ok(())
+    }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! A store with copies of it to turn to: what is missing or damaged in the first is taken from the others, and said.
+//!
+//! For reading only: what a copy has is no reason not to write it to the first. An object whose name is the BLAKE3 of its
+//! bytes is proven before it is handed on. Of such an object a range proves nothing; whoever finds that it was damaged
+//! says so ([`Store::distrust`]), and then the whole object is compared with its name.
+
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+use super::path::is_hash;
+use super::{ObjectMeta, ObjectPath, Put, Store, StoreError};
+
+/// Objects from copies that are kept in memory: packs of 16 MiB, mostly.
+const SUBSTITUTES: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// No object is longer (docs/format.md, section 12).
+const LONGEST: u64 = 64 << 20;
+
+/// Hears what came from where.
+pub type Say = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Wraps a store and turns to copies where it fails.
+pub struct FallbackStore<S> {
+    inner: S,
+    copies: Vec<Box<dyn Store>>,
+    say: Say,
+    state: Mutex<State>,
+}
+
+struct State {
+    substitutes: LruCache<ObjectPath, Arc<[u8]>>,
+    /// Objects that the first store was seen not to have as they should be.
+    bad: HashSet<ObjectPath>,
+    /// What was said already.
+    said: HashSet<String>,
+}
+
+impl<S: Store> std::fmt::Debug for FallbackStore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FallbackStore")
+            .field("inner", &self.inner)
+            .field("copies", &self.copies)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> FallbackStore<S> {
+    /// Wraps `inner`; `say` is told once of each object that came from a copy.
+    pub fn new(inner: S, copies: Vec<Box<dyn Store>>, say: Say) -> Self {
+        let substitutes = LruCache::new(SUBSTITUTES);
+        let state = Mutex::new(State { substitutes, bad: HashSet::new(), said: HashSet::new() });
+        Self { inner, copies, say, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, message: String) {
+        if !self.state().said.contains(&message) {
+            (self.say)(&message);
+            self.state().said.insert(message);
+        }
+    }
+
+    /// The object from the first copy that has it as it should be.
+    fn substitute(&self, path: &ObjectPath, limit: u64, why: &str) -> Option<Arc<[u8]>> {
+        if let Some(bytes) = self.state().substitutes.get(path) {
+            return Some(Arc::clone(bytes));
+        }
+        for copy in &self.copies {
+            if let Ok(bytes) = copy.get(path, limit)
+                && is_genuine(path, &bytes)
+            {
+                self.say(format!("{path} {why}; it was read from the copy {}", copy.describe()));
+                let bytes: Arc<[u8]> = bytes.into();
+                let mut state = self.state();
+                state.substitutes.put(path.clone(), Arc::clone(&bytes));
+                state.bad.insert(path.clone());
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    fn is_bad(&self, path: &ObjectPath) -> bool {
+        self.state().bad.contains(path)
+    }
+}
+
+/// Whether bytes have the name they should have; of fixed names nothing can be told here.
+fn is_genuine(path: &ObjectPath, bytes: &[u8]) -> bool {
+    !is_hash(path.file_name()) || blake3::hash(bytes).to_hex().as_str() == path.file_name()
+}
+
+fn words(error: &StoreError) -> &'static str {
+    if error.is_not_found() { "is missing" } else { "cannot be read" }
+}
+
+impl<S: Store> Store for FallbackStore<S> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn distrust(&self, path: &ObjectPath) -> bool {
+        let below = self.inner.distrust(path);
+        if !is_hash(path.file_name()) || self.is_bad(path) {
+            return below;
+        }
+        match self.inner.get(path, LONGEST) {
+            Ok(bytes) if is_genuine(path, &bytes) => below,
+            _ => self.substitute(path, LONGEST, "is damaged").is_some() || below,
+        }
+    }
+
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        match self.inner.get(path, limit) {
+            Ok(bytes) if is_genuine(path, &bytes) => Ok(bytes),
+            Ok(bytes) => Ok(self.substitute(path, limit, "is damaged").map_or(bytes, |bytes| bytes.to_vec())),
+            Err(error) => {
+                self.substitute(path, limit, words(&error)).map(|bytes| bytes.to_vec()).ok_or(error)
+            }
+        }
+    }
+
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        let outcome = if self.is_bad(path) {
+            Err(StoreError::NotFound { path: path.to_string() })
+        } else {
+            self.inner.read_range(path, offset, into)
+        };
+        let Err(error) = outcome else { return Ok(()) };
+        let Some(bytes) = self.substitute(path, LONGEST, words(&error)) else { return Err(error) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let part = start.checked_add(into.len()).and_then(|end| bytes.get(start..end));
+        let short = || StoreError::ShortRead { path: path.to_string(), offset, length: into.len() };
+        into.copy_from_slice(part.ok_or_else(short)?);
+        Ok(())
+    }
+
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        let error = match self.inner.size(path) {
+            Ok(size) => return Ok(size),
+            Err(error) => error,
+        };
+        self.copies.iter().find_map(|copy| copy.size(path).ok()).ok_or(error)
+    }
+
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        self.inner.put_if_absent(path, bytes)
+    }
+
+    /// What any of them has.
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let (hasher, mut shown) = (RandomState::new(), HashSet::new());
+        let mut ended = false;
+        let mut once = |meta: ObjectMeta| {
+            if shown.insert(hasher.hash_one(&meta.path)) && visit(meta).is_break() {
+                ended = true;
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let mut outcome = self.inner.list(folder, &mut once);
+        for copy in &self.copies {
+            let listed = copy.list(folder, &mut once);
+            match (&listed, &outcome) {
+                (Ok(()), Err(error)) => {
+                    self.say(format!("{error}; the copy {} was listed", copy.describe()));
+                    outcome = Ok(());
+                }
+                (Err(error), _) => self.say(format!("a copy is not used: {error}")),
+                _ => {}
+            }
+        }
+        if ended { Ok(()) } else { outcome }
+    }
+
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        self.inner.delete(path)
+    }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Disturbance, DisturbedStore, MemoryStore};
+    use super::*;
+
+    type Heard = Arc<Mutex<Vec<String>>>;
+
+    fn with_copy(
+        primary: Arc<MemoryStore>,
+        copy: Arc<MemoryStore>,
+    ) -> (FallbackStore<Arc<MemoryStore>>, Heard) {
+        let heard = Heard::default();
+        let ear = Arc::clone(&heard);
+        let say: Say = Box::new(move |message| ear.lock().unwrap().push(message.to_owned()));
+        (FallbackStore::new(primary, vec![Box::new(copy)], say), heard)
+    }
+
+    fn named(bytes: &[u8]) -> ObjectPath {
+        ObjectPath::new(format!("packs/00/{}", blake3::hash(bytes).to_hex())).unwrap()
+    }
+
+    #[test]
+    fn without_copies_and_with_a_sound_first_it_conforms() {
+        let say: Say = Box::new(|message| panic!("{message}"));
+        super::super::conformance::run(&FallbackStore::new(MemoryStore::new(), Vec::new(), say));
+    }
+
+    #[test]
+    fn missing_and_damaged_objects_come_from_the_copy() {
+        let (primary, copy) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+        let (lost, damaged, sound) = (named(b"lost"), named(b"damaged"), named(b"sound"));
+        for (path, bytes) in [(&lost, &b"lost"[..]), (&damaged, b"damaged"), (&sound, b"sound")] {
+            copy.put_if_absent(path, bytes).unwrap();
+        }
+        primary.put_if_absent(&damaged, b"dAmaged").unwrap();
+        primary.put_if_absent(&sound, b"sound").unwrap();
+        let (store, heard) = with_copy(primary, copy);
+        assert_eq!(store.get(&lost, 10).unwrap(), b"lost");
+        assert_eq!(store.get(&damaged, 10).unwrap(), b"damaged");
+        assert_eq!(store.get(&sound, 10).unwrap(), b"sound");
+        assert_eq!(store.get_range(&lost, 1, 2).unwrap(), b"os");
+        assert_eq!(heard.lock().unwrap().len(), 2, "{heard:?}");
+        let mut listed = 0;
+        store
+            .list("packs", &mut |_| {
+                listed += 1;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(listed, 3);
+    }
+
+    #[test]
+    fn a_range_is_read_anew_when_its_reader_distrusts_it() {
+        let (primary, copy) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+        let path = named(b"0123456789");
+        copy.put_if_absent(&path, b"0123456789").unwrap();
+        primary.put_if_absent(&path, b"0123456x89").unwrap();
+        let (store, heard) = with_copy(Arc::clone(&primary), Arc::clone(&copy));
+        assert_eq!(store.get_range(&path, 6, 2).unwrap(), b"6x");
+        assert!(store.distrust(&path));
+        assert_eq!(store.get_range(&path, 6, 2).unwrap(), b"67");
+        assert!(!store.distrust(&path), "the copy was the last resort");
+        assert_eq!(heard.lock().unwrap().len(), 1);
+        copy.replace(&path, b"0123456y89".to_vec());
+        let (store, heard) = with_copy(primary, copy);
+        assert!(!store.distrust(&path), "a damaged copy is no help");
+        assert!(heard.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_first_store_that_is_gone_is_replaced_altogether() {
+        let copy = Arc::new(MemoryStore::new());
+        let path = named(b"x");
+        copy.put_if_absent(&path, b"x").unwrap();
+        let dead = Disturbance { failures_percent: 100, ..Disturbance::default() };
+        let gone = DisturbedStore::new(MemoryStore::new(), dead, 1);
+        let heard = Heard::default();
+        let ear = Arc::clone(&heard);
+        let say: Say = Box::new(move |message| ear.lock().unwrap().push(message.to_owned()));
+        let store = FallbackStore::new(gone, vec![Box::new(copy)], say);
+        assert_eq!(store.get(&path, 1).unwrap(), b"x");
+        assert!(store.list("packs", &mut |_| ControlFlow::Continue(())).is_ok());
+        assert_eq!(heard.lock().unwrap().len(), 2);
+    }
+}
