@@ -8,14 +8,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pagevault::format::manifest::Kind;
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod prune;
 mod repair;
+mod retention;
+
+pub(crate) use self::prune::{PruneArgs, StatsArgs};
+pub(crate) use self::retention::{ForgetArgs, KeepArgs, PinArgs, UndeleteArgs, UnpinArgs};
 mod sync;
 
 pub(crate) use repair::RepairArgs;
@@ -103,6 +108,18 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Make of a damaged vault what can still be made of it
     Repair(RepairArgs),
+    /// Let snapshots go that no rule keeps, or that are named
+    Forget(ForgetArgs),
+    /// Bring back what `forget` let go
+    Undelete(UndeleteArgs),
+    /// Keep snapshots for ever
+    Pin(PinArgs),
+    /// Let rules apply to snapshots again
+    Unpin(UnpinArgs),
+    /// Free the space of what nothing needs
+    Prune(PruneArgs),
+    /// Sum up what is stored
+    Stats(StatsArgs),
     /// Copy the vault to another place
     Sync(SyncArgs),
     /// Manage the keys that open the vault
@@ -203,6 +220,9 @@ pub(crate) struct ListArgs {
     /// Only snapshots with this tag; may be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = values::tag)]
     pub(crate) tags: Vec<(String, String)>,
+    /// Those that were forgotten and that `undelete` can bring back until a prune takes them
+    #[arg(long)]
+    pub(crate) forgotten: bool,
 }
 
 const SNAP_HELP: &str = "\
@@ -262,7 +282,7 @@ pub(crate) struct CheckArgs {
     pub(crate) budget: Option<u64>,
     /// Read only what was last found whole longer ago than this, such as 30d
     #[arg(long, value_name = "TIME", requires = "read_data", value_parser = values::age)]
-    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_age: Option<SignedDuration>,
     /// Restore a snapshot, or all of them, as a test that writes nothing
     #[arg(long, value_name = "SNAP", num_args = 0..=1)]
     pub(crate) test_restore: Option<Option<SnapshotSpec>>,

@@ -5,11 +5,15 @@
 
 pub mod assemble;
 pub mod check;
+pub mod forget;
 pub mod list;
+pub mod prune;
 pub mod repair;
 mod replace;
 pub mod restore;
+pub mod retention;
 pub mod snapshot;
+pub mod stats;
 pub mod sync;
 
 use std::num::NonZeroUsize;

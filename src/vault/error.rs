@@ -16,6 +16,12 @@ pub enum VaultError {
         /// Where it was looked for.
         place: String,
     },
+    /// A vault is there, but for its config.
+    #[error("vault.pv and vault.pv.copy are gone from {place}, where other objects of a vault are")]
+    ConfigLost {
+        /// Where it was looked for.
+        place: String,
+    },
     /// There is a vault there already.
     #[error("{place} already holds a vault")]
     Exists {
@@ -139,6 +145,12 @@ impl From<VaultError> for Error {
             VaultError::NotAVault { .. } => {
                 (ErrorKind::NotFound, Some("name the vault with --vault, or make one with `pagevault init`"))
             }
+            VaultError::ConfigLost { .. } => (
+                ErrorKind::Damage,
+                Some(
+                    "`pagevault repair --from COPY` takes it from any copy of this vault, for it never changes",
+                ),
+            ),
             VaultError::Exists { .. } => {
                 (ErrorKind::Refused, Some("use it as it is, or choose another place"))
             }

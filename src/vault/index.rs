@@ -22,6 +22,8 @@ use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
 
+/// How often the index is listed anew when objects vanish while they are read.
+const RELISTINGS: usize = 3;
 const CACHE_VERSION: i32 = 1;
 const SCHEMA: &str = "
     CREATE TABLE objects(object INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
@@ -56,6 +58,8 @@ pub struct ChunkIndex {
     seen: HashMap<i64, ObjectName>,
     /// Packs that index objects name and the vault was seen to lack.
     lost: HashSet<ObjectName>,
+    /// Packs that are about to be deleted: nothing new may rely on them.
+    condemned: HashSet<ObjectName>,
     /// The file of the cache, unless it is a private one.
     file: Option<PathBuf>,
 }
@@ -79,7 +83,14 @@ impl ChunkIndex {
             Some((connection, file)) => (connection, Some(file)),
             None => (open_temporary()?, None),
         };
-        Ok(Self { connection, key, seen: HashMap::new(), lost: HashSet::new(), file })
+        Ok(Self {
+            connection,
+            key,
+            seen: HashMap::new(),
+            lost: HashSet::new(),
+            condemned: HashSet::new(),
+            file,
+        })
     }
 
     /// Reads every index object anew, past the cache.
@@ -104,10 +115,15 @@ impl ChunkIndex {
         self.read_anew(core).map(|_| true)
     }
 
-    /// Whether the vault was seen to lack a pack.
+    /// Whether the vault was seen to lack a pack, or is about to.
     #[must_use]
     pub fn is_lost(&self, pack: ObjectName) -> bool {
-        self.lost.contains(&pack)
+        self.lost.contains(&pack) || self.condemned.contains(&pack)
+    }
+
+    /// From now on, what these packs hold does not count as stored: they are condemned.
+    pub fn avoid(&mut self, packs: impl IntoIterator<Item = ObjectName>) {
+        self.condemned = packs.into_iter().collect();
     }
 
     /// Looks which of the packs that index objects name are there and whole in length. What a lost one held does not
@@ -142,7 +158,24 @@ impl ChunkIndex {
         }
     }
 
+    /// A prune that replaces index objects meanwhile makes this begin anew: what the old ones said is in new ones.
     fn load(&mut self, core: &Core, listed: &[(ObjectName, u64)]) -> Result<Vec<SkippedIndex>, VaultError> {
+        let mut skipped = self.load_listed(core, listed)?;
+        for _ in 0..RELISTINGS {
+            let is_gone = |skipped: &SkippedIndex| matches!(&skipped.error, VaultError::Store(error) if error.is_not_found());
+            if !skipped.iter().any(is_gone) {
+                break;
+            }
+            skipped = self.load_listed(core, &core.names(layout::INDEX)?)?;
+        }
+        Ok(skipped)
+    }
+
+    fn load_listed(
+        &mut self,
+        core: &Core,
+        listed: &[(ObjectName, u64)],
+    ) -> Result<Vec<SkippedIndex>, VaultError> {
         self.drop_vanished(listed)?;
         self.seen.clear();
         let mut skipped = Vec::new();
@@ -254,7 +287,7 @@ impl ChunkIndex {
                 Some(base) => self.find_below(class, base, own)?.is_some(),
                 None => true,
             };
-            if base_is_there && !self.lost.contains(&location.pack) {
+            if base_is_there && !self.is_lost(location.pack) {
                 return Ok(Some(location));
             }
         }

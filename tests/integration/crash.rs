@@ -6,17 +6,20 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
-use pagevault::clock::SystemClock;
+use jiff::{SignedDuration, Timestamp};
+use pagevault::clock::{FixedClock, SystemClock};
 use pagevault::crypto::secret::Secret32;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::{Error, Result};
 use pagevault::format::keyslot::Argon2Params;
 use pagevault::monitor::Silent;
 use pagevault::operations::check::{CheckRequest, DataLevel, Problem, check};
-use pagevault::operations::list::{ListFilter, list};
+use pagevault::operations::forget::{self, ForgetChoice, ForgetRequest};
+use pagevault::operations::list::{ListFilter, SnapshotSpec, list};
+use pagevault::operations::prune::{PruneRequest, WAIT, prune};
+use pagevault::operations::retention::RetentionPolicy;
 use pagevault::store::{
-    Fault, FaultStore, MemoryStore, ObjectMeta, ObjectPath, OperationKind, Put, Store, StoreError,
+    Fault, FaultStore, InUse, MemoryStore, ObjectMeta, ObjectPath, OperationKind, Put, Store, StoreError,
 };
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
@@ -84,6 +87,11 @@ enum Deed {
     Snapshot,
     AddKey,
     RemoveKey,
+    Forget,
+    /// Where others may use the vault.
+    Prune,
+    /// Alone in a local vault.
+    PruneAlone,
 }
 
 impl Deed {
@@ -100,9 +108,27 @@ impl Deed {
             Vault::create(boxed, &key(), argon2, None, now, folders)?;
             return Ok(None);
         }
+        let boxed = if self == Self::PruneAlone {
+            Box::new(Local { inner: Arc::clone(store), place: scratch() })
+        } else {
+            boxed
+        };
         let vault = open_as(boxed, folders)?;
         match self {
             Self::Create => unreachable!(),
+            Self::Forget => {
+                let newest = SnapshotSpec::Latest(None);
+                let choice = ForgetChoice::Named(vec![newest]);
+                let request = ForgetRequest { choice, ..ForgetRequest::by_policy(RetentionPolicy::none()) };
+                forget::plan(&vault, &request, &SystemClock, &Silent)?.execute(
+                    &vault,
+                    &SystemClock,
+                    &Silent,
+                )?;
+            }
+            Self::Prune | Self::PruneAlone => {
+                prune(&vault, &PRUNE_ALL, &in_two_days(), &Silent)?;
+            }
             Self::Snapshot => return Ok(Some(take(&vault, &world.database)?.snapshot_id.to_string())),
             Self::AddKey => drop(vault.add_slot(&other_key(), argon2, Some("other".to_owned()), now)?),
             Self::RemoveKey => {
@@ -124,7 +150,7 @@ impl Deed {
                 Self::Create | Self::AddKey => problem.kind == "missing",
                 // Removed according to the log, and still there in part: the check says to remove it again.
                 Self::RemoveKey => problem.kind == "missing" || problem.kind == "history",
-                Self::Snapshot => false,
+                Self::Snapshot | Self::Forget | Self::Prune | Self::PruneAlone => false,
             }
     }
 }
@@ -173,6 +199,52 @@ fn assert_clear(what: &str, error: &Error) {
     assert!(!text.contains("worker thread"), "{what}: the cause is lost: {text}");
 }
 
+/// Everything that can go, even what could still be brought back.
+const PRUNE_ALL: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
+
+/// What was condemned has waited by then.
+fn in_two_days() -> FixedClock {
+    FixedClock(Timestamp::now() + WAIT * 2)
+}
+
+/// A store whose users see each other, as those of a folder do.
+#[derive(Debug)]
+struct Local {
+    inner: Arc<FaultStore<MemoryStore>>,
+    place: tempfile::TempDir,
+}
+
+impl Store for Local {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(path, limit)
+    }
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_range(path, offset, into)
+    }
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        self.inner.size(path)
+    }
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        self.inner.put_if_absent(path, bytes)
+    }
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, visit)
+    }
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        self.inner.delete(path)
+    }
+    fn in_use(&self, _: &str) -> Option<InUse> {
+        InUse::enter(self.place.path())
+    }
+}
+
 struct Aftermath<'a> {
     world: &'a World,
     deed: Deed,
@@ -218,6 +290,23 @@ impl Aftermath<'_> {
         let bytes = restored(&vault, &next.snapshot_id.to_string(), self.world.folder.path()).unwrap();
         assert!(bytes == self.world.image(), "{what}: the next snapshot has other bytes");
         self.check(&vault);
+        if matches!(self.deed, Deed::Prune | Deed::PruneAlone) && self.torn.is_none() {
+            self.prune_again(boxed(), kept);
+        }
+    }
+
+    /// The next prune finishes what was begun.
+    fn prune_again(&self, store: Box<dyn Store>, kept: &Kept) {
+        let what = self.what;
+        let vault = open_as(store, self.folders).unwrap();
+        prune(&vault, &PRUNE_ALL, &in_two_days(), &Silent).unwrap_or_else(|error| panic!("{what}: {error}"));
+        prune(&vault, &PRUNE_ALL, &FixedClock(in_two_days().0 + WAIT * 2), &Silent).unwrap();
+        for (id, image) in kept {
+            let bytes = restored(&vault, id, self.world.folder.path())
+                .unwrap_or_else(|e| panic!("{what}: again: {e}"));
+            assert!(bytes == *image, "{what}: {id} has other bytes after another prune");
+        }
+        self.check(&vault);
     }
 
     fn check(&self, vault: &Vault) {
@@ -243,13 +332,56 @@ fn prepared(world: &World) -> (Arc<MemoryStore>, Kept) {
     (store, kept)
 }
 
+/// A vault of seven snapshots, of which all but the first and the last were forgotten, with packs that an earlier prune
+/// has condemned.
+fn to_prune(world: &World) -> (Arc<MemoryStore>, Kept) {
+    let (store, mut kept) = prepared(world);
+    let vault = open_as(Box::new(Arc::clone(&store)), &world.client("pruned")).unwrap();
+    let mut specs = Vec::new();
+    for number in 0..6i64 {
+        let id = take(&vault, &world.database).unwrap().snapshot_id.to_string();
+        if number == 5 {
+            kept.insert(id, world.image());
+            break;
+        }
+        specs.push(id.parse().unwrap());
+        let db = Connection::open(&world.database).unwrap();
+        let rewrite = "UPDATE t SET body = ?1 || hex(randomblob(40)) WHERE id % 3 = ?1 % 3";
+        db.execute(rewrite, [number]).unwrap();
+        if number == 1 {
+            forget_named(&vault, std::mem::take(&mut specs));
+            prune(&vault, &PRUNE_ALL, &SystemClock, &Silent).unwrap();
+        }
+    }
+    forget_named(&vault, specs);
+    world.change();
+    (store, kept)
+}
+
+fn forget_named(vault: &Vault, specs: Vec<SnapshotSpec>) {
+    let choice = ForgetChoice::Named(specs);
+    let request = ForgetRequest { choice, ..ForgetRequest::by_policy(RetentionPolicy::none()) };
+    forget::plan(vault, &request, &SystemClock, &Silent)
+        .unwrap()
+        .execute(vault, &SystemClock, &Silent)
+        .unwrap();
+}
+
 fn stages(world: &World) -> Vec<(Deed, MemoryStore, Kept)> {
     let empty = MemoryStore::new();
     let created = Arc::new(MemoryStore::new());
     create_vault_with(Box::new(Arc::clone(&created)), &world.client("creator"));
     let (second, kept) = prepared(world);
+    let (to_prune, needed) = to_prune(world);
+    let mut but_the_newest = needed.clone();
+    let vault = open_vault(Box::new(Arc::clone(&to_prune))).unwrap();
+    let newest = list(&vault, &ListFilter::default(), &Silent).unwrap().pop().unwrap();
+    but_the_newest.remove(&newest.snapshot_id.to_string());
     vec![
         (Deed::Create, empty, Kept::new()),
+        (Deed::Forget, to_prune.fork(), but_the_newest),
+        (Deed::Prune, to_prune.fork(), needed.clone()),
+        (Deed::PruneAlone, to_prune.fork(), needed),
         (Deed::Snapshot, created.fork(), Kept::new()),
         (Deed::Snapshot, second.fork(), kept.clone()),
         (Deed::AddKey, second.fork(), kept.clone()),

@@ -21,6 +21,7 @@ mod databases;
 mod far_away;
 mod history;
 mod live;
+mod prune;
 mod recover;
 mod repair;
 mod restore_cases;

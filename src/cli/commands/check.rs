@@ -1,5 +1,6 @@
 //! `check`: what of the vault can be trusted, and which snapshots are harmed.
 
+use jiff::SignedDuration;
 use pagevault::ids::SnapshotId;
 use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckReport, CheckRequest, DataLevel, check, check_names};
@@ -16,9 +17,10 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
         check_names(&*context.open_store()?, &context.progress)?
     } else {
         let data = match (args.read_data, args.read_data_subset) {
-            (true, _) if args.budget.is_some() || args.max_age.is_some() => {
-                DataLevel::Due { budget: args.budget, max_age: args.max_age }
-            }
+            (true, _) if args.budget.is_some() || args.max_age.is_some() => DataLevel::Due {
+                budget: args.budget,
+                max_age: args.max_age.map(SignedDuration::unsigned_abs),
+            },
             (true, _) => DataLevel::All,
             (false, Some(percent)) => DataLevel::Subset(percent),
             (false, None) => DataLevel::None,

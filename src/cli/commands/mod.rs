@@ -1,14 +1,17 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod forget;
 mod init;
 mod key;
 mod list;
 mod manual;
+mod prune;
 mod repair;
 mod restore;
 mod show;
 mod snapshot;
+mod stats;
 mod sync;
 
 use pagevault::Result;
@@ -30,6 +33,12 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Restore(args) => restore::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Repair(args) => repair::run(&args, context),
+        Command::Forget(args) => forget::run(args, context),
+        Command::Undelete(args) => forget::undelete(&args, context),
+        Command::Pin(args) => forget::pin(&args.snapshots, true, context),
+        Command::Unpin(args) => forget::pin(&args.snapshots, false, context),
+        Command::Prune(args) => prune::run(&args, context),
+        Command::Stats(_) => stats::run(context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),
         Command::Completions { shell } => manual::completions(shell, context),

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckRequest, DataLevel, Problem, check};
-use pagevault::operations::repair::{Harm, RepairPlan, RepairReport, RepairRequest, execute, plan};
+use pagevault::operations::repair::{
+    Harm, RepairPlan, RepairReport, RepairRequest, execute, plan, restore_config,
+};
 use pagevault::vault::Vault;
 use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -31,6 +33,13 @@ struct Answer<'a> {
 
 /// Repairs the vault.
 pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
+    if let (Some(place), true) = (&args.from, args.yes) {
+        let nothing = || Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display()));
+        let copy = store_at(place)?.ok_or_else(nothing)?;
+        if restore_config(&*context.open_store()?, &*copy)? {
+            context.progress.warn(&format!("vault.pv was lost and is taken from {}", copy.describe()));
+        }
+    }
     let vault = context.open_vault()?;
     let copy = match &args.from {
         Some(place) => {
@@ -131,7 +140,7 @@ fn harmed(harm: &Harm) -> String {
 fn done(report: &RepairReport) -> String {
     let aside = match report.quarantined.len() {
         0 => String::new(),
-        count => format!(", {count} damaged objects moved to the vault's folder quarantine"),
+        count => format!(", {count} objects moved to the vault's folder quarantine"),
     };
     format!("done: {} steps, {} chunks stored again{aside}\n", report.steps.len(), report.chunks)
 }

@@ -121,6 +121,7 @@ impl CheckReport {
 /// The store cannot be listed, or holds no vault.
 pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckReport> {
     let mut report = CheckReport::default();
+    let _in_use = store.in_use(layout::KEYS);
     let objects = listing(store)?;
     if !objects.iter().any(|meta| Place::of(&meta.path) == Place::Config) {
         return Err(VaultError::NotAVault { place: store.describe() }.into());
@@ -270,7 +271,7 @@ fn check_once(
     for (name, error) in &snapshots.skipped {
         report.vault_problem(format!("{}/{name}", layout::SNAPSHOTS), error);
     }
-    check_history(vault, &history, &snapshots, report);
+    check_history(&history, &snapshots, report);
     let now_us = clock.now().as_microsecond();
     let mut bad = check_packs(vault, &objects, request.data, now_us, whole, monitor, report)?;
     check_references(vault, &snapshots, &mut bad, monitor, report)?;

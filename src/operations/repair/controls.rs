@@ -6,8 +6,10 @@ use super::plan::Planner;
 use super::view::Source;
 use crate::crypto::unlock::SlotNote;
 use crate::error::Result;
+use crate::format::envelope::{HEADER_LEN, Header};
 use crate::format::keyslot::KeySlot;
 use crate::format::limits;
+use crate::format::vault_config::VaultConfig;
 use crate::ids::{ObjectName, SlotId};
 use crate::store::{ObjectPath, Store};
 use crate::vault::layout::{self, Place};
@@ -54,6 +56,39 @@ pub(super) fn plan(planner: &mut Planner<'_>, history: &History) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes the config from another copy of a vault that has lost it, before anything can be unlocked. Whether it was lost. The
+/// key will tell whether it is genuine; that it belongs to this vault, the header of any object tells.
+///
+/// # Errors
+/// A store fails, or `copy` is no copy of this vault.
+pub fn restore_config(store: &dyn Store, copy: &dyn Store) -> Result<bool> {
+    let names = [layout::CONFIG, layout::CONFIG_COPY];
+    for name in names {
+        match store.size(&ObjectPath::new(name).map_err(VaultError::from)?) {
+            Ok(_) => return Ok(false),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut own = None;
+    for meta in crate::operations::check::listing(store)? {
+        if matches!(Place::of(&meta.path), Place::Slot(_) | Place::Pack(_) | Place::Log(_)) && own.is_none() {
+            let header = store.get_range(&meta.path, 0, HEADER_LEN).ok();
+            own = header.and_then(|bytes| Header::decode(&bytes).ok()).map(|(header, _)| header.vault);
+        }
+    }
+    let theirs = names.iter().find_map(|name| {
+        let bytes = copy.get(&ObjectPath::new(*name).ok()?, limits::CONTROL_OBJECT).ok()?;
+        let config = VaultConfig::decode(&bytes, None).ok()?;
+        (Some(config.vault) == own).then_some(bytes)
+    });
+    let Some(bytes) = theirs else { return Err(VaultError::NotACopy { place: copy.describe() }.into()) };
+    for name in [layout::CONFIG_COPY, layout::CONFIG] {
+        store.put_if_absent(&ObjectPath::new(name).map_err(VaultError::from)?, &bytes)?;
+    }
+    Ok(true)
 }
 
 /// Whether somebody who had the vault's key made this slot.

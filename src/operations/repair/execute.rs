@@ -294,6 +294,9 @@ fn log(vault: &Vault, plan: &RepairPlan, recovered: Vec<Published>, clock: &dyn 
     if !entries.is_empty() {
         vault.append_log(&vault.history()?, clock.now(), entries)?;
     }
+    if work.accept_log {
+        vault.accept_log();
+    }
     if work.log_keyring {
         vault.log_keyring(clock.now())?;
     }

@@ -17,6 +17,7 @@ mod view;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::controls::restore_config;
 pub use self::execute::{RepairReport, execute};
 pub use self::harm::Harm;
 pub use self::plan::{RepairPlan, plan};

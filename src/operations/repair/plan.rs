@@ -95,6 +95,8 @@ pub(super) struct Work {
     /// Lost log objects that are answered for from now on.
     pub(super) answered: Vec<ObjectName>,
     pub(super) log_keyring: bool,
+    /// What this machine remembers of the log is not to be held against it any more.
+    pub(super) accept_log: bool,
     /// What is moved aside, in this order.
     pub(super) aside: Vec<ObjectPath>,
 }
@@ -214,6 +216,10 @@ impl Planner<'_> {
         {
             lost.insert(name);
         }
+        for text in &history.alarms {
+            self.step("log", "this machine's memory", text);
+        }
+        self.plan.work.accept_log = !history.alarms.is_empty();
         for name in lost {
             let path = layout::object_path(ObjectKind::Log, name).map_err(VaultError::from)?;
             if self.is_whole_in_copy(&path, name) {
@@ -430,6 +436,7 @@ impl Planner<'_> {
         }
         if !answered.is_empty() {
             self.plan.work.log_keyring = true;
+            self.plan.work.accept_log = true;
         }
         if self.plan.work.log_keyring {
             self.step("log", "key slots", "those that are there are written down again");
