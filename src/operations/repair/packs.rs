@@ -15,6 +15,7 @@ use crate::operations::check::listing;
 use crate::operations::check::promises::Promises;
 use crate::store::{ObjectMeta, ObjectPath, StoreError};
 use crate::vault::index::located;
+use crate::vault::log::History;
 use crate::vault::quarantine;
 use crate::vault::{Vault, VaultError, layout, read_named};
 
@@ -41,7 +42,7 @@ pub(super) struct Packs {
 
 impl Packs {
     /// Looks at all packs; what can be put back whole is.
-    pub(super) fn survey(planner: &mut Planner<'_>) -> Result<Self> {
+    pub(super) fn survey(planner: &mut Planner<'_>, history: &History) -> Result<Self> {
         let mut packs = Self::default();
         let objects = listing(planner.vault.store())?;
         let present = packs_of(&objects);
@@ -62,6 +63,8 @@ impl Packs {
             .into_iter()
             .filter(|(name, _)| !bad.iter().any(|(other, _)| other == name))
             .filter(|(name, _)| planner.request.read_data || !named.contains_key(name))
+            // One that no index names because a prune is about to delete it is not to be named again.
+            .filter(|(name, _)| named.contains_key(name) || !history.condemned.contains_key(name))
             .collect();
         planner.monitor.begin("repair", "packs", read.iter().map(|(_, meta)| meta.size).sum());
         for (name, meta) in read {

@@ -131,7 +131,7 @@ impl Planner<'_> {
         controls::plan(&mut self, &history)?;
         self.snapshots_objects(&history)?;
         self.index_objects()?;
-        let packs = Packs::survey(&mut self)?;
+        let packs = Packs::survey(&mut self, &history)?;
         let catalog = self.seen.catalog(&history)?;
         let mut snapshots = catalog.snapshots.clone();
         self.manifests(&catalog.vanished, &mut snapshots)?;
