@@ -286,7 +286,10 @@ impl Vault {
     /// Which packs this machine has read, and when.
     #[must_use]
     pub fn readings(&self) -> Readings {
-        Readings::load(self.state.as_deref(), self.core.keys.cache_key())
+        // By place: what the disk under one copy gives says nothing of another.
+        let name = format!("readings-{}", memory::place_key(&self.place()));
+        let file = self.state.as_ref().map(|folder| folder.join(name));
+        Readings::load(file.as_deref(), self.core.keys.cache_key())
     }
 
     /// Hash of the vault config that was used.

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use crate::crypto::secret::Secret32;
 use crate::ids::ObjectName;
 
-const FILE: &str = "readings";
 const MAGIC: &[u8; 8] = b"PGVREAD1";
 const ENTRY_LEN: usize = 32 + 8 + 1;
 
@@ -26,17 +25,17 @@ pub struct Reading {
 /// The newest reading of each pack.
 #[derive(Debug)]
 pub struct Readings {
-    folder: Option<PathBuf>,
+    file: Option<PathBuf>,
     key: Secret32,
     packs: HashMap<ObjectName, Reading>,
 }
 
 impl Readings {
-    /// What is remembered in `folder`; nothing, if there is none or what is there is damaged.
-    pub(crate) fn load(folder: Option<&Path>, key: Secret32) -> Self {
-        let packs = folder.and_then(|folder| File::open(folder.join(FILE)).ok());
+    /// What is remembered in `file`; nothing, if there is none or what is there is damaged.
+    pub(crate) fn load(file: Option<&Path>, key: Secret32) -> Self {
+        let packs = file.and_then(|file| File::open(file).ok());
         let packs = packs.and_then(|mut file| decode(&read(&mut file)?, &key)).unwrap_or_default();
-        Self { folder: folder.map(Path::to_path_buf), key, packs }
+        Self { file: file.map(Path::to_path_buf), key, packs }
     }
 
     /// The newest reading of a pack.
@@ -57,11 +56,11 @@ impl Readings {
     }
 
     fn try_save(&mut self, is_there: &dyn Fn(ObjectName) -> bool) -> Option<()> {
-        let folder = self.folder.as_ref()?;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
+        let path = self.file.as_ref()?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?).ok()?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(folder.join(FILE)).ok()?;
+        let mut file = options.open(path).ok()?;
         file.lock().ok()?;
         for (pack, reading) in decode(&read(&mut file)?, &self.key).unwrap_or_default() {
             let known = self.packs.entry(pack).or_insert(reading);
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     fn load(folder: &Path) -> Readings {
-        Readings::load(Some(folder), Secret32::new([3; 32]))
+        Readings::load(Some(&folder.join("readings")), Secret32::new([3; 32]))
     }
 
     #[test]
@@ -140,7 +139,7 @@ mod tests {
         let mut readings = load(folder.path());
         readings.note(ObjectName([1; 32]), Reading { at_us: 5, whole: true });
         readings.save(&|_| true);
-        let path = folder.path().join(FILE);
+        let path = folder.path().join("readings");
         let bytes = std::fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
