@@ -436,3 +436,22 @@ fn checks_with_a_budget_go_on_where_the_last_one_stopped() {
     assert!((1..packs).contains(&report.packs_read), "{report:?}");
     assert!(report.problems.iter().any(|problem| problem.object.starts_with(path.as_str())), "{report:?}");
 }
+
+/// A pack that no index names because a prune is at the point of deleting it.
+#[test]
+fn what_a_prune_is_about_to_delete_is_not_named_again() {
+    let fixture = small();
+    let store = fixture.store.fork();
+    for path in store.paths().into_iter().filter(|path| path.as_str().starts_with("index/")) {
+        store.remove(&path);
+    }
+    let (store, vault) = shared(&store);
+    let packs: Vec<ObjectPath> = store.paths().into_iter().filter(is_pack).collect();
+    let condemned = packs[0].file_name().parse().unwrap();
+    let entry = pagevault::format::log::LogEntry::Condemned(vec![condemned], i64::MAX);
+    vault.append_log(&vault.history().unwrap(), jiff::Timestamp::now(), vec![entry]).unwrap();
+    let plan = plan(&vault, &request(), &Silent).unwrap();
+    let rebuilt: Vec<&str> = plan.steps.iter().map(|step| step.object.as_str()).collect();
+    let others: Vec<&str> = packs[1..].iter().map(ObjectPath::as_str).collect();
+    assert_eq!(rebuilt, others, "{plan:?}");
+}
