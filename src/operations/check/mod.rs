@@ -24,7 +24,7 @@ use crate::format::vault_config::VaultConfig;
 use crate::format::{keyslot::KeySlot, limits};
 use crate::ids::{ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::store::{ObjectMeta, Store};
+use crate::store::{ObjectMeta, Store, StoreError};
 use crate::vault::layout::{self, Place};
 use crate::vault::{Snapshot, Vault, VaultError};
 
@@ -61,7 +61,7 @@ pub struct CheckRequest {
 pub struct Problem {
     /// The object.
     pub object: String,
-    /// `damaged`, `missing`, `newer`, `unlogged` or `history`.
+    /// `damaged`, `missing`, `unreadable`, `newer`, `unlogged` or `history`.
     pub kind: &'static str,
     /// What does not hold.
     pub message: String,
@@ -109,6 +109,10 @@ impl CheckReport {
             VaultError::Newer { .. } => "newer",
             VaultError::MissingChunk(_) => "missing",
             VaultError::Store(error) if error.is_not_found() => "missing",
+            // Nothing is said about its bytes.
+            VaultError::Store(
+                StoreError::PermissionDenied { .. } | StoreError::ReadOnly { .. } | StoreError::Other { .. },
+            ) => "unreadable",
             _ => "damaged",
         };
         self.problem(object, kind, error);

@@ -77,6 +77,9 @@ impl Packs {
                 }
                 Ok(entry) => packs.unnamed(planner, &meta.path, entry, &mut unknown),
                 Err(VaultError::Newer { .. }) => {}
+                Err(error @ VaultError::Store(StoreError::PermissionDenied { .. })) => {
+                    return Err(error.into());
+                }
                 Err(error) if named.contains_key(&name) => bad.push((name, why(&error))),
                 Err(error) => packs.stray(planner, name, &meta.path, &error, &mut unknown),
             }

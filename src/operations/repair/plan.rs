@@ -13,14 +13,14 @@ use super::packs::{Packs, Salvage, index_objects};
 use super::view::{Source, View};
 use super::{RepairRequest, RepairStep, controls};
 use crate::chunk::Class;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::ObjectKind;
 use crate::format::limits;
 use crate::format::log::Published;
 use crate::format::manifest::Manifest;
 use crate::ids::{ChunkId, ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::store::{ObjectMeta, ObjectPath};
+use crate::store::{ObjectMeta, ObjectPath, StoreError};
 use crate::vault::layout::{self, Place};
 use crate::vault::log::History;
 use crate::vault::reader::plan as plan_chunk;
@@ -191,6 +191,11 @@ impl Planner<'_> {
             VaultError::Damaged { .. } => {
                 self.set_aside(&path, &why(error));
                 Ok(true)
+            }
+            // Not damage, and not for a repair to work around.
+            VaultError::Store(StoreError::PermissionDenied { .. }) => {
+                Err(Error::new(ErrorKind::Failed, error.to_string())
+                    .with_hint("run as the vault's owner, or give this user rights to the vault's folder"))
             }
             error => {
                 self.plan.beyond_repair.push(format!("{path} is left as it is: {error}"));
@@ -386,7 +391,7 @@ impl Planner<'_> {
                     },
                 );
                 match searched {
-                    Err(error) if error.kind() == crate::ErrorKind::Interrupted => return Err(error),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
                     Err(error) => {
                         self.monitor.warn(&format!("nothing is taken from {}: {error}", path.display()));
                     }
