@@ -121,6 +121,11 @@ impl ChunkIndex {
         self.lost.contains(&pack) || self.condemned.contains(&pack)
     }
 
+    /// Whether the vault was seen to lack a pack.
+    pub(crate) fn is_missing(&self, pack: ObjectName) -> bool {
+        self.lost.contains(&pack)
+    }
+
     /// From now on, what these packs hold does not count as stored: they are condemned.
     pub fn avoid(&mut self, packs: impl IntoIterator<Item = ObjectName>) {
         self.condemned = packs.into_iter().collect();

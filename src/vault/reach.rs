@@ -178,7 +178,7 @@ impl Reach {
             }
             for form in fitting() {
                 if self.avoided.contains(&form.pack) != avoided
-                    || index.is_lost(form.pack)
+                    || index.is_missing(form.pack)
                     || self.budget == 0
                 {
                     continue;

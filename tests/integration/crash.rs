@@ -193,8 +193,18 @@ fn at_every_operation(
 
 fn assert_clear(what: &str, error: &Error) {
     let text = error.to_string();
-    let names_it =
-        ["vault.pv", "keys", "packs", "index", "snapshots", "log", ".gitignore", "is not a vault", "reach"];
+    let names_it = [
+        "vault.pv",
+        "keys",
+        "packs",
+        "index",
+        "snapshots",
+        "log",
+        ".gitignore",
+        "is not a vault",
+        "reach",
+        "snapshot",
+    ];
     assert!(names_it.iter().any(|word| text.contains(word)), "{what}: not clear: {text}");
     assert!(!text.contains("worker thread"), "{what}: the cause is lost: {text}");
 }

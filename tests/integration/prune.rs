@@ -1,8 +1,10 @@
 //! Prune: what nothing needs goes, what anything needs stays, whoever else is at work.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use pagevault::clock::{FixedClock, SystemClock};
@@ -18,10 +20,11 @@ use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::prune::{GRACE, PruneReport, PruneRequest, WAIT, plan, prune};
 use pagevault::operations::retention::RetentionPolicy;
 use pagevault::operations::stats::stats;
-use pagevault::store::{LocalStore, MemoryStore, Store};
+use pagevault::store::{LocalStore, MemoryStore, ObjectMeta, ObjectPath, Put, Store, StoreError};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
+use crate::children::pagevault;
 use crate::support::{Collected, create_vault, key, memory_vault, open_vault, restore_to, take};
 
 const NOW: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
@@ -381,4 +384,163 @@ fn copies_raise_no_alarm_in_the_original() {
     }
     let history = open_at(&place, &me).history().unwrap();
     assert!(history.breaks.is_empty() && history.alarms.is_empty(), "{history:?}");
+}
+
+/// A store in which something happens once, just before an object is put into a folder.
+struct Meanwhile {
+    inner: Arc<MemoryStore>,
+    folder: &'static str,
+    deed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Store for Meanwhile {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(path, limit)
+    }
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_range(path, offset, into)
+    }
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        self.inner.size(path)
+    }
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        if path.as_str().starts_with(self.folder)
+            && let Some(deed) = self.deed.lock().unwrap().take()
+        {
+            deed();
+        }
+        self.inner.put_if_absent(path, bytes)
+    }
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, visit)
+    }
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        self.inner.delete(path)
+    }
+}
+
+/// While a snapshot is under way, all that it builds on is forgotten and condemned, before it publishes and in the moment
+/// between publishing and the log. It is withdrawn and taken again; what is reported outlives the packs that go.
+#[test]
+fn a_snapshot_that_a_prune_undoes_is_taken_again() {
+    for folder in ["snapshots/", "log/", "packs/"] {
+        let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+        let ids: Vec<String> = (0..3).map(|_| scene.keep(&vault)).collect();
+        let specs: Vec<SnapshotSpec> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        let other = open_vault(Box::new(Arc::clone(&store))).unwrap();
+        let deed = move || {
+            let choice = ForgetChoice::Named(specs);
+            let rules = ForgetRequest::by_policy(RetentionPolicy::none());
+            let request = ForgetRequest { choice, allow_empty: true, ..rules };
+            let plan = forget::plan(&other, &request, &SystemClock, &Silent).unwrap();
+            plan.execute(&other, &SystemClock, &Silent).unwrap();
+            // A client that is alone in its view of things: nothing is left to need anything.
+            assert!(go(&other, &later(SignedDuration::ZERO)).condemned.packs > 0);
+        };
+        let between = Meanwhile { inner: Arc::clone(&store), folder, deed: Mutex::new(Some(Box::new(deed))) };
+        let writer = open_vault(Box::new(between)).unwrap();
+        scene.kept.clear();
+        let taken = scene.keep(&writer);
+        let vault = open_vault(Box::new(Arc::clone(&store))).unwrap();
+        let history = vault.history().unwrap();
+        assert!(!history.aborted.contains(&taken.parse().unwrap()), "{folder}");
+        for hours in [30, 60, 90] {
+            go(&vault, &later(SignedDuration::from_hours(hours)));
+        }
+        scene.judge(&open_vault(Box::new(store)).unwrap());
+    }
+}
+
+/// Real processes, all at once, round after round: whatever is next to whatever, none fails, and what was reported as
+/// stored is there in the end.
+#[test]
+fn every_command_beside_every_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let database = |name: &str| home.join(format!("{name}.db"));
+    for name in ["one", "two"] {
+        let db = Connection::open(database(name)).unwrap();
+        db.execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000)
+             INSERT INTO t SELECT i, hex(randomblob(100)) FROM n",
+        )
+        .unwrap();
+        let made = pagevault(home).arg("snapshot").arg(database(name)).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+    let mut reported: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for round in 0..4 {
+        for name in ["one", "two"] {
+            let db = Connection::open(database(name)).unwrap();
+            db.execute("UPDATE t SET x = hex(randomblob(100)) WHERE id % 5 = ?1", [round]).unwrap();
+        }
+        let images = ["one", "two"].map(|name| std::fs::read(database(name)).unwrap());
+        let (one, two) = (database("one").display().to_string(), database("two").display().to_string());
+        let target = home.join(format!("restored-{round}.db")).display().to_string();
+        let commands: Vec<Vec<&str>> = vec![
+            vec!["snapshot", "--json", &one],
+            vec!["snapshot", "--json", &one, "--full-scan"],
+            vec!["snapshot", "--json", &two],
+            vec!["restore", "one@latest", "--to", &target],
+            vec!["list"],
+            vec!["stats"],
+            vec!["check", "--read-data"],
+            vec!["forget", "--keep-last", "3", "--yes"],
+            vec!["pin", "two@latest"],
+            vec!["prune", "--grace", "0s", "--max-unused", "0%", "--yes"],
+            vec!["prune", "--yes"],
+        ];
+        let children: Vec<_> = commands
+            .iter()
+            .map(|words| {
+                let mut command = pagevault(home);
+                command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+                (words, command.spawn().unwrap())
+            })
+            .collect();
+        for (words, child) in children {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "round {round}: {words:?}: {said}");
+            if words[0] == "snapshot" {
+                let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+                let image = &images[usize::from(words[2] == two)];
+                reported.insert(line["snapshot_id"].as_str().unwrap().to_owned(), image.clone());
+            }
+        }
+    }
+    let run = |words: &[&str]| {
+        let output = pagevault(home).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    run(&["prune", "--grace", "0s", "--max-unused", "0%", "--yes"]);
+    run(&["check", "--read-data", "--test-restore"]);
+    let listed: serde_json::Value = serde_json::from_slice(&run(&["list", "--json"])).unwrap();
+    let there = listed.as_array().unwrap().iter().map(|one| one["snapshot_id"].as_str().unwrap().to_owned());
+    let there: Vec<String> = there.collect();
+    assert!(there.len() >= 6, "{there:?}");
+    let mut compared = 0;
+    for id in there.iter().filter(|id| reported.contains_key(*id)) {
+        let target = home.join("compared.db");
+        run(&["restore", id, "--to", target.to_str().unwrap()]);
+        assert!(std::fs::read(&target).unwrap() == reported[id], "{id}");
+        std::fs::remove_file(target).unwrap();
+        compared += 1;
+    }
+    assert!(compared >= 4, "{compared} of {reported:?}", reported = reported.len());
 }
