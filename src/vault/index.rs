@@ -27,14 +27,10 @@ use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
 
-<<<<<<< HEAD
 /// How often the index is listed anew when objects vanish while they are read.
 const RELISTINGS: usize = 3;
-const CACHE_VERSION: i32 = 1;
-=======
 const CACHE_VERSION: i32 = 2;
 /// Numbers of objects are never used again: memories of whole trees rest on that.
->>>>>>> main
 const SCHEMA: &str = "
     CREATE TABLE objects(object INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE);
     CREATE TABLE packs(pack INTEGER PRIMARY KEY, object INTEGER NOT NULL, name BLOB NOT NULL, header BLOB NOT NULL,
@@ -80,15 +76,12 @@ pub struct ChunkIndex {
     seen: BTreeMap<i64, ObjectName>,
     /// Packs that index objects name and the vault was seen to lack.
     lost: HashSet<ObjectName>,
-<<<<<<< HEAD
     /// Packs that are about to be deleted: nothing new may rely on them.
     condemned: HashSet<ObjectName>,
-=======
     /// Rows of packs read before, by their number.
     pack_rows: RefCell<LruCache<i64, PackRow>>,
     /// What memories of whole trees rest on; `None` until it is asked for, and when it has changed.
     basis: Option<whole::Basis>,
->>>>>>> main
     /// The file of the cache, unless it is a private one.
     file: Option<PathBuf>,
 }
@@ -112,20 +105,9 @@ impl ChunkIndex {
             Some((connection, file)) => (connection, Some(file)),
             None => (open_temporary()?, None),
         };
-<<<<<<< HEAD
-        Ok(Self {
-            connection,
-            key,
-            seen: HashMap::new(),
-            lost: HashSet::new(),
-            condemned: HashSet::new(),
-            file,
-        })
-=======
-        let (seen, lost, pack_rows) =
-            (BTreeMap::new(), HashSet::new(), RefCell::new(LruCache::new(PACK_ROWS)));
-        Ok(Self { connection, key, seen, lost, pack_rows, basis: None, file })
->>>>>>> main
+        let (seen, lost, condemned, pack_rows) =
+            (BTreeMap::new(), HashSet::new(), HashSet::new(), RefCell::new(LruCache::new(PACK_ROWS)));
+        Ok(Self { connection, key, seen, lost, condemned, pack_rows, basis: None, file })
     }
 
     /// Reads every index object anew, past the cache.
@@ -164,6 +146,7 @@ impl ChunkIndex {
     /// From now on, what these packs hold does not count as stored: they are condemned.
     pub fn avoid(&mut self, packs: impl IntoIterator<Item = ObjectName>) {
         self.condemned = packs.into_iter().collect();
+        self.basis = None;
     }
 
     /// Looks which of the packs that index objects name are there and whole in length. What a lost one held does not
@@ -205,7 +188,6 @@ impl ChunkIndex {
 
     /// A prune that replaces index objects meanwhile makes this begin anew: what the old ones said is in new ones.
     fn load(&mut self, core: &Core, listed: &[(ObjectName, u64)]) -> Result<Vec<SkippedIndex>, VaultError> {
-<<<<<<< HEAD
         let mut skipped = self.load_listed(core, listed)?;
         for _ in 0..RELISTINGS {
             let is_gone = |skipped: &SkippedIndex| matches!(&skipped.error, VaultError::Store(error) if error.is_not_found());
@@ -222,9 +204,7 @@ impl ChunkIndex {
         core: &Core,
         listed: &[(ObjectName, u64)],
     ) -> Result<Vec<SkippedIndex>, VaultError> {
-=======
         self.end_reading()?;
->>>>>>> main
         self.drop_vanished(listed)?;
         self.seen.clear();
         self.basis = None;
