@@ -195,7 +195,7 @@ pub(crate) struct SnapshotArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     /// From 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 3,
+    #[arg(long, value_name = "LEVEL", default_value_t = 1,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compression_level: i32,
 }

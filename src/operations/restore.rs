@@ -9,7 +9,10 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Instant;
+
+use crossbeam_channel::{Sender, bounded};
 
 use super::assemble::assemble;
 use super::list::{SnapshotSpec, find};
@@ -236,7 +239,41 @@ fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: Chec
 struct Temporary {
     path: PathBuf,
     file: File,
+    flusher: Flusher,
+    unflushed: usize,
     in_place: bool,
+}
+
+/// Bytes after which the operating system is asked to write what is there.
+const FLUSH_AFTER: usize = 32 << 20;
+
+/// Makes what was written so far durable beside the rest of the work, so that the last fsync is short. Its answer counts:
+/// the system reports a failed write to one fsync only.
+struct Flusher {
+    orders: Option<Sender<()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Flusher {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let file = file.try_clone()?;
+        let (orders, inbox) = bounded(1);
+        let thread = std::thread::spawn(move || inbox.iter().try_for_each(|()| file.sync_data()));
+        Ok(Self { orders: Some(orders), thread: Some(thread) })
+    }
+
+    /// Does not wait: while one flush is going on, another one is of no use.
+    fn flush(&self) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.try_send(());
+        }
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.orders = None;
+        let failed = || std::io::Error::other("the thread that flushes it failed");
+        self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(failed())))
+    }
 }
 
 impl Temporary {
@@ -261,11 +298,21 @@ impl Temporary {
             .mode(0o600)
             .open(&path)
             .map_err(|error| io(&path, "create", error))?;
-        Ok(Self { path, file, in_place: false })
+        let flusher = Flusher::of(&file).map_err(|error| {
+            let _ = std::fs::remove_file(&path);
+            io(&path, "write", error)
+        })?;
+        Ok(Self { path, file, flusher, unflushed: 0, in_place: false })
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.file.write_all(piece).map_err(|error| io(&self.path, "write", error))
+        self.file.write_all(piece).map_err(|error| io(&self.path, "write", error))?;
+        self.unflushed += piece.len();
+        if self.unflushed >= FLUSH_AFTER {
+            self.unflushed = 0;
+            self.flusher.flush();
+        }
+        Ok(())
     }
 
     fn reopen(&self) -> Result<File> {
@@ -283,7 +330,8 @@ impl Temporary {
             let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o7777);
             self.file.set_permissions(mode).map_err(|error| io(&self.path, "give the old mode to", error))?;
         }
-        self.file.sync_all().map_err(|error| io(&self.path, "write", error))?;
+        let flushed = self.flusher.finish().and_then(|()| self.file.sync_all());
+        flushed.map_err(|error| io(&self.path, "write", error))?;
         if existing.is_some() {
             super::replace::replace(&self.path, target)?;
         } else {
@@ -299,6 +347,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        // Not waited for: what it flushes is to be removed.
+        self.flusher.orders = None;
         if !self.in_place {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -11,6 +11,7 @@
     reason = "a test may fail and say so, and is read rather than run fast"
 )]
 
+mod afterwards;
 mod architecture;
 mod bad_input;
 mod capture_cases;

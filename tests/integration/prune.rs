@@ -483,7 +483,7 @@ fn every_command_beside_every_other() {
         assert!(made.status.success(), "{made:?}");
     }
     let mut reported: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for round in 0..4 {
+    for round in 0..2 {
         for name in ["one", "two"] {
             let db = Connection::open(database(name)).unwrap();
             db.execute("UPDATE t SET x = hex(randomblob(100)) WHERE id % 5 = ?1", [round]).unwrap();
@@ -533,7 +533,7 @@ fn every_command_beside_every_other() {
     let listed: serde_json::Value = serde_json::from_slice(&run(&["list", "--json"])).unwrap();
     let there = listed.as_array().unwrap().iter().map(|one| one["snapshot_id"].as_str().unwrap().to_owned());
     let there: Vec<String> = there.collect();
-    assert!(there.len() >= 6, "{there:?}");
+    assert!(there.len() >= 4, "{there:?}");
     let mut compared = 0;
     for id in there.iter().filter(|id| reported.contains_key(*id)) {
         let target = home.join("compared.db");
@@ -542,5 +542,5 @@ fn every_command_beside_every_other() {
         std::fs::remove_file(target).unwrap();
         compared += 1;
     }
-    assert!(compared >= 4, "{compared} of {reported:?}", reported = reported.len());
+    assert!(compared >= 2, "{compared} of {reported:?}", reported = reported.len());
 }

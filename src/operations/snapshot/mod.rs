@@ -3,7 +3,9 @@
 //! Several databases share a run: its packs, its index object and, as far as they are small, the object that
 //! publishes them. A database is reported only after what publishes it is durable.
 
+mod afterwards;
 mod identity;
+mod parent;
 mod pipeline;
 mod unchanged;
 
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use self::identity::Identity;
-use self::pipeline::{ImageWriter, StoredTree};
+use self::pipeline::{Hashing, ImageWriter, StoredTree, UnsummedTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
@@ -253,9 +255,11 @@ impl<'a> Run<'a> {
         } else {
             unchanged::tree_of(self.vault, parent.as_ref(), &source, self.request)?
         };
-        let (stored, figures) = match proven {
-            Some(stored) => (stored, capture.finish()?),
-            None => self.read(path, &identity, parent.as_ref(), capture)?,
+        let (stored, figures) = if let Some(stored) = proven {
+            (stored, capture.finish()?)
+        } else {
+            let (tree, figures) = self.read(path, &identity, parent.as_ref(), capture)?;
+            (self.summed(tree, &identity, &database, source.geometry)?, figures)
         };
         source.witness = figures.witness.map(unchanged::to_format);
         let timing_ms = (millis(figures.hold), millis(started.elapsed()));
@@ -270,9 +274,12 @@ impl<'a> Run<'a> {
         identity: &Identity,
         parent: Option<&Snapshot>,
         capture: Capture<'_>,
-    ) -> Result<(StoredTree, CaptureFigures)> {
+    ) -> Result<(UnsummedTree, CaptureFigures)> {
         let image_len = capture.geometry().image_len();
-        let mut image = ImageWriter::new(self.vault, parent, image_len, self.request.compression_level);
+        let is_held_exclusively = capture.facts().journal_mode == sqlite::JournalMode::Rollback;
+        let hashing = Hashing::of(is_held_exclusively, image_len);
+        let level = self.request.compression_level;
+        let mut image = ImageWriter::new(self.vault, parent, image_len, level, hashing);
         let max_hold = self.request.max_hold;
         self.monitor.begin("snapshot", &identity.name, image_len);
         let stored = image.write(
@@ -288,6 +295,23 @@ impl<'a> Run<'a> {
         self.monitor.finish();
         let (pages, figures) = stored?;
         Ok((pages.finish(&mut self.writer)?, figures))
+    }
+
+    /// Takes the checksum if it was not taken along.
+    fn summed(
+        &mut self,
+        tree: UnsummedTree,
+        identity: &Identity,
+        database: &LiveDatabase,
+        geometry: Geometry,
+    ) -> Result<StoredTree> {
+        tree.summed(|root, ids| {
+            let image = afterwards::Image { vault: self.vault, database, geometry, root, ids };
+            self.monitor.begin("checksum", &identity.name, geometry.image_len());
+            let sha256 = afterwards::checksum(&image, &mut self.writer, self.monitor);
+            self.monitor.finish();
+            sha256
+        })
     }
 
     fn manifest(
@@ -380,6 +404,7 @@ impl<'a> Run<'a> {
                 epoch: self.vault.current_epoch()?,
                 manifest: finished.manifest.clone(),
             };
+            self.remember_whole(&snapshot);
             let proven = if self.request.verify { self.prove(&snapshot) } else { Ok(()) };
             self.catalog.snapshots.push(snapshot);
             each(finished.path, proven.map(|()| report(&finished)));
@@ -434,6 +459,14 @@ impl<'a> Run<'a> {
         self.publish(each)?;
         self.is_repeat = is_repeat;
         Ok(())
+    }
+
+    /// Every chunk of what was published just now was found, or was stored by this run.
+    fn remember_whole(&self, snapshot: &Snapshot) {
+        let Some(root) = snapshot.manifest.root else { return };
+        let parent = snapshot.manifest.parent.and_then(|id| self.catalog.get(id));
+        let replaced = parent.and_then(|parent| parent.manifest.root);
+        self.vault.index().remember_whole(root, snapshot.manifest.content.len(), replaced);
     }
 
     fn prove(&self, snapshot: &Snapshot) -> Result<()> {

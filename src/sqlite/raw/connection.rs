@@ -128,11 +128,30 @@ pub(in crate::sqlite) fn read_wal(
     offset: u64,
     into: &mut [u8],
 ) -> rusqlite::Result<()> {
-    let file = file_pointer(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?;
+    read_by_handle(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, offset, into)
+}
+
+/// Fills `into` from `offset` of the database file as it is at this moment, by `SQLite`'s own handle. No lock is taken:
+/// a writer may be at work there.
+pub(in crate::sqlite) fn read_file(
+    connection: &Connection,
+    offset: u64,
+    into: &mut [u8],
+) -> rusqlite::Result<()> {
+    read_by_handle(connection, ffi::SQLITE_FCNTL_FILE_POINTER, offset, into)
+}
+
+fn read_by_handle(
+    connection: &Connection,
+    operation: c_int,
+    offset: u64,
+    into: &mut [u8],
+) -> rusqlite::Result<()> {
+    let file = file_pointer(connection, operation)?;
     let (Ok(len), Ok(offset)) = (c_int::try_from(into.len()), i64::try_from(offset)) else {
         return check(ffi::SQLITE_TOOBIG);
     };
-    // SAFETY: `file` is the open log; `into` has `len` writable bytes.
+    // SAFETY: `file` is open, and no other thread uses the connection that is borrowed; `into` has `len` writable bytes.
     let code = unsafe {
         match (*(*file).pMethods).xRead {
             Some(read) => read(file, into.as_mut_ptr().cast(), len, offset),
