@@ -1,15 +1,20 @@
 //! A vault in the hands of an enemy, with and without the key: whatever was done to its objects, opening,
 //! listing, checking and restoring end with an answer, and the answer is never wrong bytes.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use pagevault::clock::FixedClock;
 use pagevault::crypto::secret::Secret32;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::format::keyslot::Argon2Params;
+use pagevault::ids::SnapshotId;
 use pagevault::monitor::Silent;
 use pagevault::operations::assemble::assemble;
 use pagevault::operations::check::{CheckRequest, DataLevel, check, check_names, test_restore};
 use pagevault::operations::list::{ListFilter, SnapshotSpec, choose, list};
+use pagevault::operations::repair::{RepairRequest, execute, plan};
 use pagevault::sqlite::CheckLevel;
 use pagevault::store::MemoryStore;
 use pagevault::vault::Vault;
@@ -114,6 +119,36 @@ fn judge(fixture: &Fixture, store: &MemoryStore, proven: usize) {
         }
     }
     add_slot(&vault);
+    mend(fixture, store);
+}
+
+/// A repair ends, and makes nothing worse.
+fn mend(fixture: &Fixture, store: &MemoryStore) {
+    let clock = FixedClock(Timestamp::UNIX_EPOCH);
+    let store = Arc::new(store.fork());
+    let Some(vault) = fixture::open(Box::new(Arc::clone(&store))) else { return };
+    let good = |vault: &Vault| -> Vec<SnapshotId> {
+        let catalog = vault.catalog(&vault.history().expect("a history")).expect("a catalog");
+        vault.load_index_anew().expect("an index");
+        let small = catalog
+            .snapshots
+            .iter()
+            .filter(|snapshot| fixture.contents.get(&snapshot.id).is_some_and(Option::is_some));
+        let whole = small.filter(|snapshot| assemble(vault, snapshot, &Silent, &mut |_| Ok(())).is_ok());
+        whole.map(|snapshot| snapshot.id).collect()
+    };
+    let before = good(&vault);
+    let (databases, busy_timeout) = (Vec::new(), Duration::ZERO);
+    // Without a copy: that would rightly bring back what the log says was forgotten.
+    let request = RepairRequest { copy: None, databases, busy_timeout, read_data: true };
+    let repair = plan(&vault, &request, &Silent).expect("a store in memory can be read");
+    // What the key's owner forged may exceed what can be written; then the repair ends half done, and that is safe too.
+    let _ = execute(&vault, &request, &repair, &clock, &Silent);
+    let Some(vault) = fixture::open(Box::new(Arc::clone(&store))) else {
+        panic!("a repaired vault does not open")
+    };
+    let after = good(&vault);
+    assert!(before.iter().all(|id| after.contains(id)), "a repair has lost a snapshot");
 }
 
 /// Writing goes on in a vault of any history, and what was written is there.

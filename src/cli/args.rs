@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pagevault::format::manifest::Kind;
 use pagevault::operations::list::SnapshotSpec;
 
@@ -17,14 +17,20 @@ use super::values;
 mod doctor;
 mod export;
 mod guard;
+mod prune;
+mod repair;
 mod restore;
+mod retention;
 mod service;
 mod sync;
 
 pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::export::ExportArgs;
 pub(crate) use self::guard::GuardArgs;
+pub(crate) use self::prune::{PruneArgs, StatsArgs};
+pub(crate) use self::repair::RepairArgs;
 pub(crate) use self::restore::RestoreArgs;
+pub(crate) use self::retention::{ForgetArgs, KeepArgs, PinArgs, UndeleteArgs, UnpinArgs};
 pub(crate) use self::service::{ConfigCommand, RunArgs, ScheduleCommand, Scope, StartedBy, StatusArgs};
 pub(crate) use self::sync::SyncArgs;
 
@@ -117,6 +123,20 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Export the data of one subject, or of a whole database, as JSON
     Export(ExportArgs),
+    /// Make of a damaged vault what can still be made of it
+    Repair(RepairArgs),
+    /// Let snapshots go that no rule keeps, or that are named
+    Forget(ForgetArgs),
+    /// Bring back what `forget` let go
+    Undelete(UndeleteArgs),
+    /// Keep snapshots for ever
+    Pin(PinArgs),
+    /// Let rules apply to snapshots again
+    Unpin(UnpinArgs),
+    /// Free the space of what nothing needs
+    Prune(PruneArgs),
+    /// Sum up what is stored
+    Stats(StatsArgs),
     /// Copy the vault to another place
     Sync(SyncArgs),
     /// Find what in this environment endangers the data
@@ -231,6 +251,9 @@ pub(crate) struct ListArgs {
     /// Only snapshots with this tag; may be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = values::tag)]
     pub(crate) tags: Vec<(String, String)>,
+    /// Those that were forgotten and that `undelete` can bring back until a prune takes them
+    #[arg(long)]
+    pub(crate) forgotten: bool,
 }
 
 const SNAP_HELP: &str = "\
@@ -253,6 +276,7 @@ pub(crate) struct ShowArgs {
 Examples:
   pagevault check
   pagevault check --read-data-subset 5% --test-restore
+  pagevault check --read-data --budget 10GiB --max-age 30d
   pagevault check --no-key --vault /mnt/copy"))]
 #[expect(clippy::option_option, reason = "not given, given, given with a snapshot")]
 pub(crate) struct CheckArgs {
@@ -262,6 +286,12 @@ pub(crate) struct CheckArgs {
     /// Read and verify a random part of the data
     #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
     pub(crate) read_data_subset: Option<f64>,
+    /// Read so much at most, such as 10GiB, and go on there next time: first what was never read, then the oldest
+    #[arg(long, value_name = "SIZE", requires = "read_data", value_parser = values::bytes)]
+    pub(crate) budget: Option<u64>,
+    /// Read only what was last found whole longer ago than this, such as 30d
+    #[arg(long, value_name = "TIME", requires = "read_data", value_parser = values::age)]
+    pub(crate) max_age: Option<SignedDuration>,
     /// Restore a snapshot, or all of them, as a test that writes nothing
     #[arg(long, value_name = "SNAP", num_args = 0..=1)]
     pub(crate) test_restore: Option<Option<SnapshotSpec>>,

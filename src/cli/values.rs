@@ -54,12 +54,40 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| expected())
 }
 
+/// A length of time in which a day has 24 hours, such as `30d`, `2w` or `12h`; `forever` where that makes sense is up to
+/// the caller.
+pub(crate) fn age(text: &str) -> Result<SignedDuration, String> {
+    let expected = || "expected a time with its unit, such as 12h, 30d or 8w".to_owned();
+    let span: Span = text.parse().map_err(|_| expected())?;
+    let age = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
+    if age.is_negative() { Err(expected()) } else { Ok(age) }
+}
+
+/// A tag's key, or `key=value`.
+pub(crate) fn tag_pattern(text: &str) -> Result<(String, Option<String>), String> {
+    let (key, value) =
+        text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.to_owned())));
+    if key.trim().is_empty() {
+        return Err("expected KEY or KEY=VALUE, such as env or env=prod".to_owned());
+    }
+    Ok((key.to_owned(), value))
+}
+
 /// A percentage such as `5%`, above 0 and at most 100.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
         _ => Err("expected a percentage above 0 and up to 100, such as 5%".to_owned()),
+    }
+}
+
+/// A percentage such as `5%`, from 0 to 100.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("expected a percentage from 0 to 100, such as 5%".to_owned()),
     }
 }
 
@@ -73,9 +101,11 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         "k" | "K" | "KiB" => 1 << 10,
         "M" | "MiB" => 1 << 20,
         "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
         "kB" | "KB" => 1_000,
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
         _ => return Err(expected()),
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
@@ -113,6 +143,23 @@ mod tests {
         for wrong in ["", "2", "-2s", "2 parsecs", "s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ages_have_days_of_24_hours() {
+        assert_eq!(age("30d"), Ok(SignedDuration::from_hours(720)));
+        assert_eq!(age("8w"), Ok(SignedDuration::from_hours(1344)));
+        assert_eq!(age("0s"), Ok(SignedDuration::ZERO));
+        for wrong in ["", "30", "-1d", "soon", "1mo"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_key_with_or_without_a_value() {
+        assert_eq!(tag_pattern("env"), Ok(("env".to_owned(), None)));
+        assert_eq!(tag_pattern("env=a=b"), Ok(("env".to_owned(), Some("a=b".to_owned()))));
+        assert!(tag_pattern("=a").is_err());
     }
 
     #[test]

@@ -4,6 +4,11 @@ use super::fields::{FieldWriter, Fields};
 use super::{FormatError, limits, within};
 use crate::ids::{DatabaseId, ObjectName, SlotId, SnapshotId, WriterId};
 
+/// The answer in a [`LogEntry::Tested`] of a snapshot that was restored from end to end and found whole.
+pub const TESTED_WHOLE: u8 = 1;
+/// The answer in a [`LogEntry::Tested`] of a snapshot that failed its test restore.
+pub const TESTED_DAMAGED: u8 = 2;
+
 /// A snapshot that became visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
@@ -55,7 +60,7 @@ pub enum LogEntry {
     Merged(Vec<ObjectName>),
     /// Packs were read and found whole, to this level.
     Verified(Vec<ObjectName>, u8),
-    /// Snapshots were restored for a test, with this answer each.
+    /// Snapshots were restored for a test, with this answer each: [`TESTED_WHOLE`] or [`TESTED_DAMAGED`].
     Tested(Vec<(SnapshotId, u8)>),
     /// An ignorable entry of a newer version.
     Unknown(u16),

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{ChunkCounts, JournalMode, Kind};
 use crate::ids::{DatabaseId, SnapshotId};
 use crate::monitor::Monitor;
+use crate::vault::log::History;
 use crate::vault::{Catalog, Snapshot, Vault};
 
 /// A snapshot for people and scripts, in the words of docs/cli.md.
@@ -65,6 +66,8 @@ pub struct SnapshotInfo {
     pub sqlite_version: Option<String>,
     /// Version of pagevault that made the snapshot.
     pub tool_version: Option<String>,
+    /// Whether it is to be kept for ever.
+    pub pinned: bool,
 }
 
 /// What a snapshot holds.
@@ -107,6 +110,7 @@ impl From<&Snapshot> for SnapshotInfo {
             schema_fingerprint: details.schema_fingerprint.map(|print| crate::ids::to_hex(&print)),
             sqlite_version: details.sqlite_version.clone(),
             tool_version: details.tool_version.clone(),
+            pinned: false,
         }
     }
 }
@@ -122,6 +126,8 @@ pub struct ListFilter {
     pub since: Option<Timestamp>,
     /// With all of these tags.
     pub tags: Vec<(String, String)>,
+    /// Those that were forgotten and can perhaps be brought back, instead of those that are there.
+    pub forgotten: bool,
 }
 
 impl ListFilter {
@@ -139,32 +145,77 @@ impl ListFilter {
 /// # Errors
 /// The vault cannot be listed. Objects that cannot be read become warnings.
 pub fn list(vault: &Vault, filter: &ListFilter, monitor: &dyn Monitor) -> Result<Vec<SnapshotInfo>> {
-    let catalog = catalog(vault, monitor)?;
+    let (history, mut catalog) = read(vault, monitor)?;
+    if filter.forgotten {
+        catalog.snapshots = std::mem::take(&mut catalog.forgotten);
+    }
     if let Some(name) = &filter.database
         && !catalog.database_names().contains(&name.as_str())
     {
         return Err(no_such_database(&catalog, name));
     }
-    Ok(catalog.snapshots.iter().filter(|snapshot| filter.matches(snapshot)).map(SnapshotInfo::from).collect())
+    let info = |snapshot| {
+        let info = SnapshotInfo::from(snapshot);
+        SnapshotInfo { pinned: history.pinned.contains(&info.snapshot_id), ..info }
+    };
+    Ok(catalog.snapshots.iter().filter(|snapshot| filter.matches(snapshot)).map(info).collect())
 }
 
 /// The snapshots of a vault; what cannot be read becomes a warning.
 pub(super) fn catalog(vault: &Vault, monitor: &dyn Monitor) -> Result<Catalog> {
-    let history = vault.history()?;
-    for (name, error) in &history.skipped {
-        monitor.warn(&format!("log object {name} is not used: {error}"));
+    Ok(read(vault, monitor)?.1)
+}
+
+/// The index, up to date; what cannot be read becomes a warning.
+pub(super) fn load_index(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
+    for skipped in vault.load_index()? {
+        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
     }
+    Ok(())
+}
+
+/// What the log says and the snapshots of a vault; what cannot be read becomes a warning.
+pub(super) fn read(vault: &Vault, monitor: &dyn Monitor) -> Result<(History, Catalog)> {
+    let history = vault.history()?;
+    warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
         monitor.warn(&format!("snapshots object {name} is not used: {error}"));
     }
+    warn_of_vanished(&catalog, monitor);
+    Ok((history, catalog))
+}
+
+/// Says what of the log cannot be read, and whether the vault was put back.
+pub(super) fn warn_of_history(history: &History, monitor: &dyn Monitor) {
+    for (name, error) in &history.skipped {
+        monitor.warn(&format!("log object {name} is not used: {error}"));
+    }
+    for text in &history.alarms {
+        monitor.warn(text);
+    }
+    // Whoever works with a copy that is behind need not be told each time.
+    for text in history.behind.iter().filter(|_| history.is_new_place) {
+        monitor.warn(text);
+    }
+}
+
+/// Says which snapshots are gone that were not forgotten.
+pub(super) fn warn_of_vanished(catalog: &Catalog, monitor: &dyn Monitor) {
     for id in &catalog.vanished {
         monitor.warn(&format!(
-            "snapshot {} was published, and its manifest is gone or not readable",
+            "snapshot {} was published and not forgotten, and its manifest is gone or not readable",
             id.short()
         ));
     }
-    Ok(catalog)
+}
+
+/// Says whether the vault was put back or has lost snapshots: for commands that have no other reason to look.
+///
+/// # Errors
+/// The vault cannot be listed.
+pub fn watch(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
+    read(vault, monitor).map(|_| ())
 }
 
 /// When a snapshot was wanted.
@@ -286,6 +337,21 @@ pub fn find(vault: &Vault, spec: &SnapshotSpec, now: Timestamp, monitor: &dyn Mo
     choose(&catalog(vault, monitor)?, spec, now).cloned()
 }
 
+/// All that is known of the snapshot that `spec` names.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn describe(
+    vault: &Vault,
+    spec: &SnapshotSpec,
+    now: Timestamp,
+    monitor: &dyn Monitor,
+) -> Result<SnapshotInfo> {
+    let (history, catalog) = read(vault, monitor)?;
+    let snapshot = choose(&catalog, spec, now)?;
+    Ok(SnapshotInfo { pinned: history.pinned.contains(&snapshot.id), ..SnapshotInfo::from(snapshot) })
+}
+
 /// As [`find`], in a catalog at hand.
 ///
 /// # Errors
@@ -391,7 +457,7 @@ fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timesta
     })
 }
 
-fn no_such_database(catalog: &Catalog, name: &str) -> Error {
+pub(super) fn no_such_database(catalog: &Catalog, name: &str) -> Error {
     let names = catalog.database_names();
     let known = if names.is_empty() {
         "none yet".to_owned()

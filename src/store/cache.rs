@@ -245,6 +245,10 @@ impl<S: Store> Store for CacheStore<S> {
         }
         Ok(())
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }
 
 #[cfg(test)]

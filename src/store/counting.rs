@@ -116,6 +116,10 @@ impl<S: Store> Store for CountingStore<S> {
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         self.count(OperationKind::Delete, self.inner.delete(path), |()| 0)
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }
 
 #[cfg(test)]

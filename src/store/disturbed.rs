@@ -119,4 +119,8 @@ impl<S: Store> Store for DisturbedStore<S> {
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         self.run("delete", path.as_str(), || self.inner.delete(path))
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }

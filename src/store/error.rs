@@ -138,7 +138,7 @@ impl From<StoreError> for Error {
             }
             StoreError::NotFound { .. } => (ErrorKind::NotFound, None),
             StoreError::TooLarge { .. } | StoreError::ShortRead { .. } => {
-                (ErrorKind::Damage, Some("run `pagevault check` to see what is affected"))
+                (ErrorKind::Damage, Some("`pagevault repair` shows what can be made good"))
             }
             StoreError::NoSpace { .. } => {
                 (ErrorKind::Failed, Some("free space there and try again; what the vault held is intact"))

@@ -192,6 +192,10 @@ impl<S: Store> Store for FallbackStore<S> {
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         self.inner.delete(path)
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }
 
 #[cfg(test)]

@@ -192,6 +192,10 @@ impl<S: Store> Store for FaultStore<S> {
         let torn = || Err(injected(path.as_str()));
         self.run(OperationKind::Delete, path.as_str(), || self.inner.delete(path), torn)
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }
 
 fn injected(path: &str) -> StoreError {

@@ -19,6 +19,7 @@ mod disturbed;
 mod error;
 mod fallback;
 mod fault;
+mod in_use;
 mod local;
 mod memory;
 mod path;
@@ -38,6 +39,7 @@ pub use disturbed::{Disturbance, DisturbedStore};
 pub use error::StoreError;
 pub use fallback::{FallbackStore, Say};
 pub use fault::{Fault, FaultStore, LoggedOperation};
+pub use in_use::InUse;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use path::ObjectPath;
@@ -133,6 +135,13 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes an object, durably; one that is absent already is a success.
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError>;
+
+    /// Marks `folder`, which stands for the whole place, as in use by this process, where users of the place can see
+    /// each other: `None` where they cannot.
+    fn in_use(&self, folder: &str) -> Option<InUse> {
+        let _ = folder;
+        None
+    }
 }
 
 /// Stores are shared by reference or owner, and every way of sharing one is a store.
@@ -172,6 +181,9 @@ macro_rules! forward_store {
             }
             fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
                 (**self).delete(path)
+            }
+            fn in_use(&self, folder: &str) -> Option<InUse> {
+                (**self).in_use(folder)
             }
         }
     )+};

@@ -129,6 +129,10 @@ impl<S: Store> Store for RetryStore<S> {
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         self.repeat(|_| self.inner.delete(path))
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }
 
 #[cfg(test)]

@@ -81,6 +81,10 @@ impl<S: Store> Store for ThrottledStore<S> {
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
         self.inner.delete(path)
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        self.inner.in_use(folder)
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ impl Snapshot {
 pub struct Catalog {
     /// Oldest first.
     pub snapshots: Vec<Snapshot>,
+    /// Those that were forgotten and whose manifests are still there, oldest first.
+    pub forgotten: Vec<Snapshot>,
+    /// Those that their run withdrew.
+    pub withdrawn: Vec<Snapshot>,
     /// Objects that could not be read; the others are not affected.
     pub skipped: Vec<(ObjectName, VaultError)>,
     /// Snapshots that no log object names, although the log can be read.
@@ -64,12 +68,17 @@ impl Catalog {
                     }
                 }
                 Err(error) if error.is_of_ignorable_kind() => {}
+                // Listed and gone: a prune took it just now, which it does only to what was forgotten long ago.
+                Err(VaultError::Store(error)) if error.is_not_found() => {}
                 Err(error) => catalog.skipped.push((name, error)),
             }
         }
         let gone = |id: &SnapshotId| history.forgotten.contains(id) || history.aborted.contains(id);
-        catalog.snapshots.retain(|snapshot| !gone(&snapshot.id));
         catalog.snapshots.sort_by_key(|snapshot| (snapshot.manifest.created_at_us, snapshot.id));
+        let (gone_ones, usable) = catalog.snapshots.into_iter().partition(|snapshot| gone(&snapshot.id));
+        (catalog.forgotten, catalog.snapshots) = (gone_ones, usable);
+        let aborted = |snapshot: &Snapshot| history.aborted.contains(&snapshot.id);
+        (catalog.withdrawn, catalog.forgotten) = catalog.forgotten.into_iter().partition(aborted);
         catalog.unlogged = catalog
             .snapshots
             .iter()

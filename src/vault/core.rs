@@ -9,13 +9,15 @@ use crate::crypto::seal::{ObjectSealer, open_body};
 use crate::format::envelope::{Header, ObjectKind};
 use crate::format::limits;
 use crate::ids::ObjectName;
-use crate::store::{ObjectMeta, ObjectPath, Put, Store};
+use crate::store::{InUse, ObjectMeta, ObjectPath, Put, Store};
 
 /// Store and keys of an unlocked vault: what every part of the layer works with, from any thread.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) store: Box<dyn Store>,
     pub(crate) keys: VaultKeys,
+    /// Held as long as the vault is open, where users of its place can see each other.
+    pub(crate) in_use: Option<InUse>,
 }
 
 impl Core {

@@ -16,6 +16,12 @@ pub enum VaultError {
         /// Where it was looked for.
         place: String,
     },
+    /// A vault is there, but for its config.
+    #[error("vault.pv and vault.pv.copy are gone from {place}, where other objects of a vault are")]
+    ConfigLost {
+        /// Where it was looked for.
+        place: String,
+    },
     /// There is a vault there already.
     #[error("{place} already holds a vault")]
     Exists {
@@ -26,6 +32,12 @@ pub enum VaultError {
     #[error("{place} is not empty and not a vault")]
     NotEmpty {
         /// Where.
+        place: String,
+    },
+    /// It is not a copy of the vault at hand.
+    #[error("{place} is not a copy of this vault")]
+    NotACopy {
+        /// Where it was looked for.
         place: String,
     },
     /// No slot opens with what was given.
@@ -133,9 +145,19 @@ impl From<VaultError> for Error {
             VaultError::NotAVault { .. } => {
                 (ErrorKind::NotFound, Some("name the vault with --vault, or make one with `pagevault init`"))
             }
+            VaultError::ConfigLost { .. } => (
+                ErrorKind::Damage,
+                Some(
+                    "`pagevault repair --from COPY` takes it from any copy of this vault, for it never changes",
+                ),
+            ),
             VaultError::Exists { .. } => {
                 (ErrorKind::Refused, Some("use it as it is, or choose another place"))
             }
+            VaultError::NotACopy { .. } => (
+                ErrorKind::Refused,
+                Some("name the folder of a copy that was made of this very vault: only its objects fit"),
+            ),
             VaultError::LastSlot { .. } => {
                 (ErrorKind::Refused, Some("add another first: `pagevault key add`"))
             }
@@ -147,12 +169,12 @@ impl From<VaultError> for Error {
                 ),
             ),
             VaultError::Damaged { .. } => {
-                (ErrorKind::Damage, Some("`pagevault check --read-data` lists all that is damaged"))
+                (ErrorKind::Damage, Some("`pagevault repair` shows what can be made good"))
             }
             VaultError::MissingChunk(_) | VaultError::UnreadableChunk { .. } => (
                 ErrorKind::Damage,
                 Some(
-                    "`pagevault check --read-data` lists the snapshots that need it; others are not affected",
+                    "`pagevault repair` shows what can be made good; `pagevault check --read-data` lists the snapshots that need it",
                 ),
             ),
             VaultError::Newer { .. } => (ErrorKind::Refused, Some("install the newest pagevault")),

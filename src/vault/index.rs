@@ -27,6 +27,8 @@ use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
 
+/// How often the index is listed anew when objects vanish while they are read.
+const RELISTINGS: usize = 3;
 const CACHE_VERSION: i32 = 2;
 /// Numbers of objects are never used again: memories of whole trees rest on that.
 const SCHEMA: &str = "
@@ -74,6 +76,8 @@ pub struct ChunkIndex {
     seen: BTreeMap<i64, ObjectName>,
     /// Packs that index objects name and the vault was seen to lack.
     lost: HashSet<ObjectName>,
+    /// Packs that are about to be deleted: nothing new may rely on them.
+    condemned: HashSet<ObjectName>,
     /// Rows of packs read before, by their number.
     pack_rows: RefCell<LruCache<i64, PackRow>>,
     /// What memories of whole trees rest on; `None` until it is asked for, and when it has changed.
@@ -101,9 +105,9 @@ impl ChunkIndex {
             Some((connection, file)) => (connection, Some(file)),
             None => (open_temporary()?, None),
         };
-        let (seen, lost, pack_rows) =
-            (BTreeMap::new(), HashSet::new(), RefCell::new(LruCache::new(PACK_ROWS)));
-        Ok(Self { connection, key, seen, lost, pack_rows, basis: None, file })
+        let (seen, lost, condemned, pack_rows) =
+            (BTreeMap::new(), HashSet::new(), HashSet::new(), RefCell::new(LruCache::new(PACK_ROWS)));
+        Ok(Self { connection, key, seen, lost, condemned, pack_rows, basis: None, file })
     }
 
     /// Reads every index object anew, past the cache.
@@ -128,10 +132,21 @@ impl ChunkIndex {
         self.read_anew(core).map(|_| true)
     }
 
-    /// Whether the vault was seen to lack a pack.
+    /// Whether the vault was seen to lack a pack, or is about to.
     #[must_use]
     pub fn is_lost(&self, pack: ObjectName) -> bool {
+        self.lost.contains(&pack) || self.condemned.contains(&pack)
+    }
+
+    /// Whether the vault was seen to lack a pack.
+    pub(crate) fn is_missing(&self, pack: ObjectName) -> bool {
         self.lost.contains(&pack)
+    }
+
+    /// From now on, what these packs hold does not count as stored: they are condemned.
+    pub fn avoid(&mut self, packs: impl IntoIterator<Item = ObjectName>) {
+        self.condemned = packs.into_iter().collect();
+        self.basis = None;
     }
 
     /// Looks which of the packs that index objects name are there and whole in length. What a lost one held does not
@@ -171,7 +186,24 @@ impl ChunkIndex {
         }
     }
 
+    /// A prune that replaces index objects meanwhile makes this begin anew: what the old ones said is in new ones.
     fn load(&mut self, core: &Core, listed: &[(ObjectName, u64)]) -> Result<Vec<SkippedIndex>, VaultError> {
+        let mut skipped = self.load_listed(core, listed)?;
+        for _ in 0..RELISTINGS {
+            let is_gone = |skipped: &SkippedIndex| matches!(&skipped.error, VaultError::Store(error) if error.is_not_found());
+            if !skipped.iter().any(is_gone) {
+                break;
+            }
+            skipped = self.load_listed(core, &core.names(layout::INDEX)?)?;
+        }
+        Ok(skipped)
+    }
+
+    fn load_listed(
+        &mut self,
+        core: &Core,
+        listed: &[(ObjectName, u64)],
+    ) -> Result<Vec<SkippedIndex>, VaultError> {
         self.end_reading()?;
         self.drop_vanished(listed)?;
         self.seen.clear();
@@ -317,7 +349,7 @@ impl ChunkIndex {
                 Some(base) => self.find_below(class, base, own)?.is_some(),
                 None => true,
             };
-            if base_is_there && !self.lost.contains(&location.pack) {
+            if base_is_there && !self.is_lost(location.pack) {
                 return Ok(Some(location));
             }
         }

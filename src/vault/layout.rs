@@ -20,6 +20,8 @@ pub const SNAPSHOTS: &str = "snapshots";
 pub const LOG: &str = "log";
 /// Keeps a vault inside a project's folder out of its repository.
 pub const GITIGNORE: &str = ".gitignore";
+/// Folder of what `repair` has moved aside, under the path it had.
+pub const QUARANTINE: &str = "quarantine";
 const COPY: &str = ".copy";
 
 /// Path of the object of `kind` with this name.

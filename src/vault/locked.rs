@@ -1,7 +1,10 @@
 //! Finding a vault and unlocking it. Config and slots lie there twice and can be changed by whoever can write to the
 //! store; only the key tells which copies are genuine, so each is tried before a vault is given up.
 
+use std::ops::ControlFlow;
+
 use super::error::VaultError;
+use super::layout::Place;
 use super::slots::{self, SlotSource, Slots};
 use super::{LocalFolders, Vault, layout};
 use crate::crypto::keys::{Keyring, VaultKeys};
@@ -151,10 +154,24 @@ fn read_configs(
             (
                 VaultError::Store(StoreError::NotFound { .. }),
                 VaultError::Store(StoreError::NotFound { .. }),
+            ) if holds_objects(store) => VaultError::ConfigLost { place: store.describe() },
+            (
+                VaultError::Store(StoreError::NotFound { .. }),
+                VaultError::Store(StoreError::NotFound { .. }),
             ) => VaultError::NotAVault { place: store.describe() },
             (VaultError::Store(StoreError::NotFound { .. }), other) | (other, _) => other,
         }),
     }
+}
+
+/// Whether more of a vault is there than an initialisation that was cut off leaves.
+fn holds_objects(store: &dyn Store) -> bool {
+    let mut found = false;
+    let listed = store.list("", &mut |meta| {
+        found = Place::of(&meta.path).name().is_some();
+        if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    listed.is_ok() && found
 }
 
 fn read_config(store: &dyn Store, name: &'static str) -> Result<ConfigSource, VaultError> {

@@ -1,6 +1,6 @@
 //! The log of a vault: reading all writers' chains, and appending to one's own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,11 +8,11 @@ use std::path::Path;
 
 use super::core::Core;
 use super::error::VaultError;
-use super::layout;
+use super::{layout, memory};
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::envelope::ObjectKind;
-use crate::format::log::{KeyringState, Log, LogEntry};
+use crate::format::log::{KeyringState, Log, LogEntry, TESTED_WHOLE};
 use crate::ids::{ObjectName, SlotId, SnapshotId, WriterId};
 
 /// What all log objects together say.
@@ -22,6 +22,16 @@ pub struct History {
     pub published: HashSet<SnapshotId>,
     /// Snapshots that were given up, and not brought back.
     pub forgotten: HashSet<SnapshotId>,
+    /// When each of them was given up, in microseconds since 1970 UTC.
+    pub forgotten_at_us: HashMap<SnapshotId, i64>,
+    /// Snapshots that are to be kept for ever.
+    pub pinned: HashSet<SnapshotId>,
+    /// What the newest test restore of a snapshot said: whether it is whole.
+    pub tested: HashMap<SnapshotId, bool>,
+    /// Packs that may be deleted, and the time before which they must not be, in microseconds since 1970 UTC.
+    pub condemned: BTreeMap<ObjectName, i64>,
+    /// How often packs were condemned or deleted: who finds the same number again knows that nobody pruned meanwhile.
+    pub prunings: u64,
     /// Snapshots whose run withdrew them.
     pub aborted: HashSet<SnapshotId>,
     /// The newest state of the keyring.
@@ -32,17 +42,30 @@ pub struct History {
     pub newest_us: i64,
     /// The end of each writer's chain.
     pub heads: BTreeMap<WriterId, (u64, ObjectName)>,
+    /// All states of the keyring, with the objects that say so.
+    pub keyrings: Vec<(ObjectName, KeyringState)>,
+    /// What does not fit what this machine has seen of the vault at this place, in words: it was put back.
+    pub alarms: Vec<String>,
+    /// Where else this machine has seen a later state of the vault, in words: this is a copy that is behind.
+    pub behind: Vec<String>,
+    /// Whether this machine sees the vault at this place for the first time.
+    pub is_new_place: bool,
     /// Gaps and forks in chains, in words.
     pub breaks: Vec<String>,
+    /// Log objects that others continue and that are not there. Those that a repair has answered for are not among them.
+    pub missing: BTreeSet<ObjectName>,
+    /// Names of all objects.
+    pub names: HashSet<ObjectName>,
     /// Objects that could not be read.
     pub skipped: Vec<(ObjectName, VaultError)>,
 }
 
 impl History {
-    pub(crate) fn read(core: &Core) -> Result<Self, VaultError> {
+    pub(crate) fn read(core: &Core, state: Option<&Path>) -> Result<Self, VaultError> {
         let mut history = Self::default();
         let mut objects = Vec::new();
         for (name, _) in core.names(layout::LOG)? {
+            history.names.insert(name);
             match read_log(core, name) {
                 Ok(log) => objects.push((name, log)),
                 Err(error) if error.is_of_ignorable_kind() => {}
@@ -52,38 +75,96 @@ impl History {
         history.newest_us = objects.iter().map(|(_, log)| log.time_us).max().unwrap_or(i64::MIN);
         history.find_removed_slots(&objects);
         history.check_chains(&objects);
+        if let Some(state) = state {
+            memory::compare(state, &core.store.describe(), &mut history);
+        }
         objects.sort_by_key(|(name, log)| (log.time_us, log.writer, log.sequence, *name));
-        for entry in objects.into_iter().flat_map(|(_, log)| log.entries) {
-            history.apply(entry);
+        for (name, log) in objects {
+            for entry in log.entries {
+                if let LogEntry::Keyring(state) = &entry {
+                    history.keyrings.push((name, state.clone()));
+                }
+                history.apply(entry, log.time_us);
+            }
         }
         Ok(history)
     }
 
-    fn apply(&mut self, entry: LogEntry) {
+    /// Whether a log object that is new since then says that packs were condemned or deleted. One that cannot be read may
+    /// say so.
+    pub(crate) fn pruned_since(&self, core: &Core) -> Result<bool, VaultError> {
+        let new = core.names(layout::LOG)?.into_iter().filter(|(name, _)| !self.names.contains(name));
+        Ok(new.into_iter().any(|(name, _)| {
+            read_log(core, name).map_or(true, |log| {
+                let is_pruning =
+                    |entry: &LogEntry| matches!(entry, LogEntry::Condemned(..) | LogEntry::Deleted(_));
+                log.entries.iter().any(is_pruning)
+            })
+        }))
+    }
+
+    fn apply(&mut self, entry: LogEntry, time_us: i64) {
         match entry {
             LogEntry::Published(list) => {
                 self.published.extend(list.iter().map(|published| published.snapshot));
             }
             LogEntry::Aborted(list) => self.aborted.extend(list),
-            LogEntry::Forgotten(list, _) => self.forgotten.extend(list),
+            LogEntry::Forgotten(list, _) => {
+                // Said twice, it counts from the first time: saying it again must not lengthen the grace.
+                for id in list {
+                    if self.forgotten.insert(id) {
+                        self.forgotten_at_us.insert(id, time_us);
+                    }
+                }
+            }
             LogEntry::Undeleted(list) => list.iter().for_each(|id| {
                 self.forgotten.remove(id);
+                self.forgotten_at_us.remove(id);
             }),
+            LogEntry::Pinned(list) => self.pinned.extend(list),
+            LogEntry::Unpinned(list) => list.iter().for_each(|id| {
+                self.pinned.remove(id);
+            }),
+            LogEntry::Condemned(list, not_before_us) => {
+                self.prunings += 1;
+                self.condemned.extend(list.into_iter().map(|pack| (pack, not_before_us)));
+            }
+            LogEntry::Rescued(list) => list.iter().for_each(|pack| {
+                self.condemned.remove(pack);
+            }),
+            LogEntry::Deleted(list) => {
+                self.prunings += 1;
+                for pack in &list {
+                    self.condemned.remove(pack);
+                }
+            }
+            LogEntry::Tested(list) => {
+                self.tested.extend(list.into_iter().map(|(id, answer)| (id, answer == TESTED_WHOLE)));
+            }
             LogEntry::Keyring(state) => {
                 if self.keyring.as_ref().is_none_or(|newest| newest.generation <= state.generation) {
                     self.keyring = Some(state);
                 }
             }
-            LogEntry::Pinned(_)
-            | LogEntry::Unpinned(_)
-            | LogEntry::Condemned(..)
-            | LogEntry::Rescued(_)
-            | LogEntry::Deleted(_)
-            | LogEntry::Merged(_)
-            | LogEntry::Verified(..)
-            | LogEntry::Tested(_)
-            | LogEntry::Unknown(_) => {}
+            LogEntry::Merged(_) | LogEntry::Verified(..) | LogEntry::Unknown(_) => {}
         }
+    }
+
+    /// Slots that somebody has removed, or is about to, as far as entries other than `own` say: the newest that names
+    /// them is older than one that does not.
+    #[must_use]
+    pub fn withdrawn_slots(&self, own: ObjectName) -> BTreeSet<SlotId> {
+        let others: Vec<&KeyringState> =
+            self.keyrings.iter().filter(|(name, _)| *name != own).map(|(_, state)| state).collect();
+        let mut named: BTreeMap<SlotId, u64> = BTreeMap::new();
+        for state in &others {
+            for (slot, _) in &state.slots {
+                let newest = named.entry(*slot).or_default();
+                *newest = state.generation.max(*newest);
+            }
+        }
+        let newest = others.iter().map(|state| state.generation).max().unwrap_or(0);
+        named.into_iter().filter(|(_, named_at)| *named_at < newest).map(|(slot, _)| slot).collect()
     }
 
     /// States of one generation were written at the same time: what one of them names was not removed by another.
@@ -107,12 +188,25 @@ impl History {
         for (name, log) in objects {
             chains.entry(log.writer).or_default().insert((log.sequence, *name, log.previous));
         }
+        // What a repair answers for by name is no gap any more.
+        let answered: HashSet<ObjectName> = objects
+            .iter()
+            .flat_map(|(_, log)| &log.entries)
+            .filter_map(|entry| if let LogEntry::Merged(names) = entry { Some(names) } else { None })
+            .flatten()
+            .copied()
+            .collect();
         for (writer, chain) in chains {
             let mut last = (0, ObjectName([0; 32]));
             for (sequence, name, previous) in chain {
                 if sequence == last.0 {
                     self.breaks.push(format!("writer {} wrote log entry {sequence} twice", writer.short()));
-                } else if sequence != last.0.saturating_add(1) || previous != last.1 {
+                } else if (sequence != last.0.saturating_add(1) || previous != last.1)
+                    && !answered.contains(&previous)
+                {
+                    if previous != ObjectName([0; 32]) {
+                        self.missing.insert(previous);
+                    }
                     let gap = format!("writer {}: log entries before {sequence} are missing", writer.short());
                     self.breaks.push(gap);
                 }
@@ -140,7 +234,7 @@ pub(crate) fn append(
     time_us: i64,
     entries: Vec<LogEntry>,
 ) -> Result<ObjectName, VaultError> {
-    let mut file = state.and_then(open_state);
+    let mut file = state.and_then(|folder| open_state(folder, &core.store.describe()));
     let remembered = file.as_mut().and_then(read_state);
     let writer = match remembered {
         Some((writer, ..)) => writer,
@@ -168,20 +262,26 @@ pub(crate) fn append(
         // Without it the next append of this client begins a chain anew, or goes on from the vault's.
         let _ = write_state(file, writer, log.sequence, name);
     }
+    if let Some(folder) = state {
+        memory::remember(folder, &core.store.describe(), writer, log.sequence, name);
+    }
     Ok(name)
 }
 
-/// The last log object that this client remembers having written.
-pub(crate) fn remembered(state: Option<&Path>) -> Option<(WriterId, u64)> {
-    let mut file = File::open(state?.join(STATE_FILE)).ok()?;
-    read_state(&mut file).map(|(writer, sequence, _)| (writer, sequence))
+/// The last log object that this client remembers having written at `place`: its chain, its number there, its name.
+pub(crate) fn remembered(state: Option<&Path>, place: &str) -> Option<(WriterId, u64, ObjectName)> {
+    let mut file = File::open(state?.join(state_file(place))).ok()?;
+    read_state(&mut file)
 }
 
-const STATE_FILE: &str = "writer";
+fn state_file(place: &str) -> String {
+    format!("writer-{}", memory::place_key(place))
+}
 
-fn open_state(folder: &Path) -> Option<File> {
+/// By place: a copy of a vault that is written to begins a chain of its own.
+fn open_state(folder: &Path, place: &str) -> Option<File> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
-    let path = folder.join(STATE_FILE);
+    let path = folder.join(state_file(place));
     let file =
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
     file.lock().ok()?;

@@ -12,10 +12,15 @@ pub mod index;
 pub mod layout;
 mod locked;
 pub mod log;
+mod memory;
+pub(crate) mod quarantine;
+mod reach;
 pub mod reader;
+pub mod readings;
 pub mod slots;
 pub mod writer;
 
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +37,9 @@ pub use self::slots::{Slot, SlotSource};
 use self::index::{ChunkIndex, SkippedIndex};
 use self::layout::Place;
 use self::log::History;
+pub(crate) use self::reach::Reach;
 use self::reader::{ChunkReader, Openers};
+use self::readings::Readings;
 use self::writer::RunWriter;
 use crate::chunk::Class;
 use crate::crypto::CryptoError;
@@ -42,7 +49,7 @@ use crate::format::keyslot::{Argon2Params, KeySlot};
 use crate::format::log::LogEntry;
 use crate::format::vault_config::VaultConfig;
 use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId, WriterId};
-use crate::store::{ObjectPath, Store};
+use crate::store::{InUse, ObjectPath, Store};
 
 /// Folders on this machine that a vault's client may use. Both can be lost: the first costs time, the
 /// second begins a new chain in the log.
@@ -114,7 +121,7 @@ impl Vault {
         let cache = folders.cache.as_ref().map(|folder| folder.join(&id));
         let index = ChunkIndex::open(cache.as_deref(), keys.cache_key())?;
         Ok(Self {
-            core: Arc::new(Core { store, keys }),
+            core: Arc::new(Core { in_use: store.in_use(layout::KEYS), store, keys }),
             index: Arc::new(Mutex::new(index)),
             openers: Arc::default(),
             config_hash: ObjectName::of(config_bytes),
@@ -148,8 +155,72 @@ impl Vault {
         &*self.core.store
     }
 
+    /// Whether nobody else has the vault open, as far as its place can tell. If so nobody can open it until
+    /// [`let_others_in`](Self::let_others_in). Does not wait.
+    #[must_use]
+    pub(crate) fn try_alone(&self) -> bool {
+        self.core.in_use.as_ref().is_some_and(InUse::try_alone)
+    }
+
+    /// Ends what [`try_alone`](Self::try_alone) began.
+    pub(crate) fn let_others_in(&self) {
+        if let Some(in_use) = &self.core.in_use {
+            in_use.share();
+        }
+    }
+
+    /// From now on, what these packs hold does not count as stored.
+    pub(crate) fn avoid(&self, condemned: &BTreeMap<ObjectName, i64>) {
+        self.index().avoid(condemned.keys().copied());
+    }
+
+    /// Whether packs were condemned or deleted since `history` was read.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub(crate) fn pruned_since(&self, history: &History) -> Result<bool, VaultError> {
+        history.pruned_since(&self.core)
+    }
+
     pub(crate) fn core(&self) -> &Core {
         &self.core
+    }
+
+    pub(crate) fn shared_core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
+    /// The same keys over another store, which nothing on this machine remembers.
+    pub(crate) fn over(&self, store: Box<dyn Store>) -> Result<Self, VaultError> {
+        let keys = VaultKeys::new(self.id(), self.core.keys.keyring().clone())?;
+        let index = ChunkIndex::open(None, keys.cache_key())?;
+        Ok(Self {
+            core: Arc::new(Core { in_use: store.in_use(layout::KEYS), store, keys }),
+            index: Arc::new(Mutex::new(index)),
+            openers: Arc::default(),
+            config_hash: self.config_hash,
+            state: None,
+            unlocked_by: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Another copy of this vault, opened with this one's keys.
+    ///
+    /// # Errors
+    /// What is in `store` is no copy of this vault, or no copy of its config can be read.
+    pub fn copy_in(&self, store: Box<dyn Store>) -> Result<Self, VaultError> {
+        let mut is_copy = false;
+        for name in [layout::CONFIG, layout::CONFIG_COPY] {
+            let bytes = match store.get(&ObjectPath::new(name)?, crate::format::limits::CONTROL_OBJECT) {
+                Ok(bytes) => bytes,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            is_copy |= VaultConfig::decode(&bytes, Some(&|bytes| self.core.keys.config_mac(bytes)))
+                .is_ok_and(|config| config.vault == self.id());
+        }
+        if is_copy { self.over(store) } else { Err(VaultError::NotACopy { place: store.describe() }) }
     }
 
     /// The id of a chunk that is stored now.
@@ -200,10 +271,25 @@ impl Vault {
         self.index().look_for_packs(&self.core)
     }
 
-    /// The last log object that this client remembers having written: its chain and its number there.
+    /// The last log object that this client remembers having written: its chain, its number there, its name.
+    pub(crate) fn remembered_head(&self) -> Option<(WriterId, u64, ObjectName)> {
+        log::remembered(self.state.as_deref(), &self.place())
+    }
+
+    /// What this machine remembers of the log at this place is forgotten: what is there now is all that is to be there.
+    pub(crate) fn accept_log(&self) {
+        if let Some(folder) = &self.state {
+            memory::forget(folder, &self.place());
+        }
+    }
+
+    /// Which packs this machine has read, and when.
     #[must_use]
-    pub fn remembered_log(&self) -> Option<(WriterId, u64)> {
-        log::remembered(self.state.as_deref())
+    pub fn readings(&self) -> Readings {
+        // By place: what the disk under one copy gives says nothing of another.
+        let name = format!("readings-{}", memory::place_key(&self.place()));
+        let file = self.state.as_ref().map(|folder| folder.join(name));
+        Readings::load(file.as_deref(), self.core.keys.cache_key())
     }
 
     /// Hash of the vault config that was used.
@@ -234,7 +320,7 @@ impl Vault {
     /// # Errors
     /// The store cannot be listed.
     pub fn history(&self) -> Result<History, VaultError> {
-        History::read(&self.core)
+        History::read(&self.core, self.state.as_deref())
     }
 
     /// Appends to the log.
@@ -256,6 +342,34 @@ impl Vault {
     /// The store cannot be listed.
     pub fn catalog(&self, history: &History) -> Result<Catalog, VaultError> {
         Catalog::read(&self.core, history)
+    }
+
+    /// A tally of what snapshots need. Forms in `avoided` packs count only where there is no other, or if `strict` not at
+    /// all.
+    pub(crate) fn reach(&self, avoided: HashSet<ObjectName>, strict: bool) -> Reach {
+        Reach::new(self.reader(), avoided, strict)
+    }
+
+    /// Whether the index names, for all that a snapshot needs, a pack that was seen and is not condemned. Only nodes are
+    /// read.
+    ///
+    /// # Errors
+    /// The store or the cache fails.
+    pub fn is_whole_without(
+        &self,
+        snapshot: &Snapshot,
+        condemned: &BTreeMap<ObjectName, i64>,
+    ) -> Result<bool, VaultError> {
+        let look = || self.reach(condemned.keys().copied().collect(), true).add(&self.index(), snapshot);
+        let found = match look() {
+            Err(error) if self.distrust_cache(&error)? => look(),
+            found => found,
+        };
+        match found {
+            Ok(()) => Ok(true),
+            Err(VaultError::MissingChunk(_) | VaultError::UnreadableChunk { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A stored snapshot as pages; `None` if it is not a database.
@@ -313,22 +427,29 @@ impl Vault {
         if slots::state(&self.core, Some(slot))?.is_empty() {
             return Err(VaultError::LastSlot { slot });
         }
-        self.log_keyring_without(Some(slot), now)?;
+        let said = self.log_keyring_without(Some(slot), now)?;
+        // Said first, then looked at again: of two removals at once, each of which counts on the other's slot, one at
+        // least sees what the other has said.
+        let withdrawn = self.history()?.withdrawn_slots(said);
+        let left = slots::state(&self.core, Some(slot))?;
+        if left.iter().all(|(id, _)| withdrawn.contains(id)) {
+            self.log_keyring(now)?;
+            return Err(VaultError::LastSlot { slot });
+        }
         slots::remove(&*self.core.store, slot)
     }
 
-    fn log_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
-        self.log_keyring_without(None, now)
+    pub(crate) fn log_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
+        self.log_keyring_without(None, now).map(|_| ())
     }
 
-    fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<(), VaultError> {
+    fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<ObjectName, VaultError> {
         let history = self.history()?;
         let generation = history.keyring.as_ref().map_or(0, |state| state.generation).saturating_add(1);
         let slots = slots::state(&self.core, removed)?;
         let (epoch, _) = self.core.keys.keyring().current()?;
         let state = crate::format::log::KeyringState { generation, config: self.config_hash, slots, epoch };
-        self.append_log(&history, now, vec![LogEntry::Keyring(state)])?;
-        Ok(())
+        self.append_log(&history, now, vec![LogEntry::Keyring(state)])
     }
 }
 

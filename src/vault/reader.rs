@@ -207,6 +207,24 @@ impl ChunkReader {
         Err(last)
     }
 
+    /// The encoded bytes of a record, authenticated and not decoded: for records that move to another pack.
+    ///
+    /// # Errors
+    /// The record cannot be read or is not authentic.
+    pub(crate) fn read_encoded(
+        &mut self,
+        location: &Location,
+        encoded: &mut Vec<u8>,
+    ) -> Result<(), VaultError> {
+        let opener = self.openers.get(&self.core, location)?;
+        encoded.resize(location.record.stored_len as usize, 0);
+        let path = layout::object_path(ObjectKind::PagePack, location.pack)?;
+        self.core.store.read_range(&path, location.offset, encoded)?;
+        opener
+            .open(&location.record, location.number, encoded)
+            .map_err(|error| VaultError::of_object(format!("record {} of {path}", location.number), error))
+    }
+
     fn read_form(&mut self, class: Class, form: &Form, output: &mut Vec<u8>) -> Result<(), VaultError> {
         let base = match &form.base {
             Some(plan) => Some(self.read_shared(plan)?),

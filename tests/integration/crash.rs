@@ -6,21 +6,25 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
-use pagevault::clock::SystemClock;
+use jiff::{SignedDuration, Timestamp};
+use pagevault::clock::{FixedClock, SystemClock};
 use pagevault::crypto::secret::Secret32;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::{Error, Result};
 use pagevault::format::keyslot::Argon2Params;
 use pagevault::monitor::Silent;
 use pagevault::operations::check::{CheckRequest, DataLevel, Problem, check};
-use pagevault::operations::list::{ListFilter, list};
+use pagevault::operations::forget::{self, ForgetChoice, ForgetRequest};
+use pagevault::operations::list::{ListFilter, SnapshotSpec, list};
+use pagevault::operations::prune::{PruneRequest, WAIT, prune};
+use pagevault::operations::retention::RetentionPolicy;
 use pagevault::store::{
-    Fault, FaultStore, MemoryStore, ObjectMeta, ObjectPath, OperationKind, Put, Store, StoreError,
+    Fault, FaultStore, InUse, MemoryStore, ObjectMeta, ObjectPath, OperationKind, Put, Store, StoreError,
 };
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
+use crate::repair::repair;
 use crate::support::{create_vault_with, key, open_vault, take};
 use crate::tamper::fixture::scratch;
 use crate::tamper::judge::restored;
@@ -83,6 +87,11 @@ enum Deed {
     Snapshot,
     AddKey,
     RemoveKey,
+    Forget,
+    /// Where others may use the vault.
+    Prune,
+    /// Alone in a local vault.
+    PruneAlone,
 }
 
 impl Deed {
@@ -99,9 +108,27 @@ impl Deed {
             Vault::create(boxed, &key(), argon2, None, now, folders)?;
             return Ok(None);
         }
+        let boxed = if self == Self::PruneAlone {
+            Box::new(Local { inner: Arc::clone(store), place: scratch() })
+        } else {
+            boxed
+        };
         let vault = open_as(boxed, folders)?;
         match self {
             Self::Create => unreachable!(),
+            Self::Forget => {
+                let newest = SnapshotSpec::Latest(None);
+                let choice = ForgetChoice::Named(vec![newest]);
+                let request = ForgetRequest { choice, ..ForgetRequest::by_policy(RetentionPolicy::none()) };
+                forget::plan(&vault, &request, &SystemClock, &Silent)?.execute(
+                    &vault,
+                    &SystemClock,
+                    &Silent,
+                )?;
+            }
+            Self::Prune | Self::PruneAlone => {
+                prune(&vault, &PRUNE_ALL, &in_two_days(), &Silent)?;
+            }
             Self::Snapshot => return Ok(Some(take(&vault, &world.database)?.snapshot_id.to_string())),
             Self::AddKey => drop(vault.add_slot(&other_key(), argon2, Some("other".to_owned()), now)?),
             Self::RemoveKey => {
@@ -114,6 +141,15 @@ impl Deed {
         Ok(None)
     }
 
+    /// Whether the normal run leaves a point out: prunes have hundreds. `PAGEVAULT_THOROUGH` is for all of them.
+    fn is_sampled(self, operation: u64, fault: Fault) -> bool {
+        let offset =
+            [Fault::Before, Fault::After, Fault::Torn].iter().position(|one| *one == fault).unwrap_or(0);
+        matches!(self, Self::Prune | Self::PruneAlone)
+            && std::env::var_os("PAGEVAULT_THOROUGH").is_none()
+            && !(operation + 5 * offset as u64).is_multiple_of(17)
+    }
+
     /// Whether a problem is what this deed may leave half done: said, and harming no snapshot.
     fn may_leave(self, problem: &Problem) -> bool {
         let control = problem.object.starts_with("vault.pv") || problem.object.starts_with("keys/");
@@ -123,7 +159,7 @@ impl Deed {
                 Self::Create | Self::AddKey => problem.kind == "missing",
                 // Removed according to the log, and still there in part: the check says to remove it again.
                 Self::RemoveKey => problem.kind == "missing" || problem.kind == "history",
-                Self::Snapshot => false,
+                Self::Snapshot | Self::Forget | Self::Prune | Self::PruneAlone => false,
             }
     }
 }
@@ -140,6 +176,9 @@ fn at_every_operation(
     let mut points = 0;
     for fault in [Fault::Before, Fault::After, Fault::Torn] {
         for operation in 0.. {
+            if deed.is_sampled(operation, fault) {
+                continue;
+            }
             let store = Arc::new(FaultStore::new(before.fork()));
             inject(&store, operation, fault);
             let folders = client_of(operation, fault);
@@ -166,10 +205,66 @@ fn at_every_operation(
 
 fn assert_clear(what: &str, error: &Error) {
     let text = error.to_string();
-    let names_it =
-        ["vault.pv", "keys", "packs", "index", "snapshots", "log", ".gitignore", "is not a vault", "reach"];
+    let names_it = [
+        "vault.pv",
+        "keys",
+        "packs",
+        "index",
+        "snapshots",
+        "log",
+        ".gitignore",
+        "is not a vault",
+        "reach",
+        "snapshot",
+    ];
     assert!(names_it.iter().any(|word| text.contains(word)), "{what}: not clear: {text}");
     assert!(!text.contains("worker thread"), "{what}: the cause is lost: {text}");
+}
+
+/// Everything that can go, even what could still be brought back.
+const PRUNE_ALL: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
+
+/// What was condemned has waited by then.
+fn in_two_days() -> FixedClock {
+    FixedClock(Timestamp::now() + WAIT * 2)
+}
+
+/// A store whose users see each other, as those of a folder do.
+#[derive(Debug)]
+struct Local {
+    inner: Arc<FaultStore<MemoryStore>>,
+    place: tempfile::TempDir,
+}
+
+impl Store for Local {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(path, limit)
+    }
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_range(path, offset, into)
+    }
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        self.inner.size(path)
+    }
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        self.inner.put_if_absent(path, bytes)
+    }
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, visit)
+    }
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        self.inner.delete(path)
+    }
+    fn in_use(&self, _: &str) -> Option<InUse> {
+        InUse::enter(self.place.path())
+    }
 }
 
 struct Aftermath<'a> {
@@ -217,6 +312,23 @@ impl Aftermath<'_> {
         let bytes = restored(&vault, &next.snapshot_id.to_string(), self.world.folder.path()).unwrap();
         assert!(bytes == self.world.image(), "{what}: the next snapshot has other bytes");
         self.check(&vault);
+        if matches!(self.deed, Deed::Prune | Deed::PruneAlone) && self.torn.is_none() {
+            self.prune_again(boxed(), kept);
+        }
+    }
+
+    /// The next prune finishes what was begun.
+    fn prune_again(&self, store: Box<dyn Store>, kept: &Kept) {
+        let what = self.what;
+        let vault = open_as(store, self.folders).unwrap();
+        prune(&vault, &PRUNE_ALL, &in_two_days(), &Silent).unwrap_or_else(|error| panic!("{what}: {error}"));
+        prune(&vault, &PRUNE_ALL, &FixedClock(in_two_days().0 + WAIT * 2), &Silent).unwrap();
+        for (id, image) in kept {
+            let bytes = restored(&vault, id, self.world.folder.path())
+                .unwrap_or_else(|e| panic!("{what}: again: {e}"));
+            assert!(bytes == *image, "{what}: {id} has other bytes after another prune");
+        }
+        self.check(&vault);
     }
 
     fn check(&self, vault: &Vault) {
@@ -242,13 +354,56 @@ fn prepared(world: &World) -> (Arc<MemoryStore>, Kept) {
     (store, kept)
 }
 
+/// A vault of seven snapshots, of which all but the first and the last were forgotten, with packs that an earlier prune
+/// has condemned.
+fn to_prune(world: &World) -> (Arc<MemoryStore>, Kept) {
+    let (store, mut kept) = prepared(world);
+    let vault = open_as(Box::new(Arc::clone(&store)), &world.client("pruned")).unwrap();
+    let mut specs = Vec::new();
+    for number in 0..6i64 {
+        let id = take(&vault, &world.database).unwrap().snapshot_id.to_string();
+        if number == 5 {
+            kept.insert(id, world.image());
+            break;
+        }
+        specs.push(id.parse().unwrap());
+        let db = Connection::open(&world.database).unwrap();
+        let rewrite = "UPDATE t SET body = ?1 || hex(randomblob(40)) WHERE id % 3 = ?1 % 3";
+        db.execute(rewrite, [number]).unwrap();
+        if number == 1 {
+            forget_named(&vault, std::mem::take(&mut specs));
+            prune(&vault, &PRUNE_ALL, &SystemClock, &Silent).unwrap();
+        }
+    }
+    forget_named(&vault, specs);
+    world.change();
+    (store, kept)
+}
+
+fn forget_named(vault: &Vault, specs: Vec<SnapshotSpec>) {
+    let choice = ForgetChoice::Named(specs);
+    let request = ForgetRequest { choice, ..ForgetRequest::by_policy(RetentionPolicy::none()) };
+    forget::plan(vault, &request, &SystemClock, &Silent)
+        .unwrap()
+        .execute(vault, &SystemClock, &Silent)
+        .unwrap();
+}
+
 fn stages(world: &World) -> Vec<(Deed, MemoryStore, Kept)> {
     let empty = MemoryStore::new();
     let created = Arc::new(MemoryStore::new());
     create_vault_with(Box::new(Arc::clone(&created)), &world.client("creator"));
     let (second, kept) = prepared(world);
+    let (to_prune, needed) = to_prune(world);
+    let mut but_the_newest = needed.clone();
+    let vault = open_vault(Box::new(Arc::clone(&to_prune))).unwrap();
+    let newest = list(&vault, &ListFilter::default(), &Silent).unwrap().pop().unwrap();
+    but_the_newest.remove(&newest.snapshot_id.to_string());
     vec![
         (Deed::Create, empty, Kept::new()),
+        (Deed::Forget, to_prune.fork(), but_the_newest),
+        (Deed::Prune, to_prune.fork(), needed.clone()),
+        (Deed::PruneAlone, to_prune.fork(), needed),
         (Deed::Snapshot, created.fork(), Kept::new()),
         (Deed::Snapshot, second.fork(), kept.clone()),
         (Deed::AddKey, second.fork(), kept.clone()),
@@ -315,6 +470,97 @@ fn the_same_process_goes_on_after_a_store_error() {
         }
     }
     println!("{points} failures in a process that goes on");
+}
+
+/// A vault with an object of every kind damaged: a pack, the index, a manifest, a log object, a key slot, the config.
+fn broken(world: &World) -> (MemoryStore, Kept) {
+    let (store, mut kept) = prepared(world);
+    let vault = open_as(Box::new(Arc::clone(&store)), &world.client("prepared")).unwrap();
+    let report = take(&vault, &world.database).unwrap();
+    kept.insert(report.snapshot_id.to_string(), world.image());
+    let store = store.fork();
+    let of = |folder: &str| {
+        let paths = store.paths().into_iter().filter(|path| path.as_str().starts_with(folder));
+        paths.collect::<Vec<ObjectPath>>()
+    };
+    let spoil = |path: &ObjectPath, at: usize| {
+        let mut bytes = store.get(path, 1 << 30).unwrap();
+        let at = at.min(bytes.len() - 1);
+        bytes[at] ^= 1;
+        store.replace(path, bytes);
+    };
+    // The trailer of one pack: all its records are whole.
+    for pack in of("packs/").iter().take(1) {
+        spoil(pack, usize::MAX);
+    }
+    for folder in ["index/", "snapshots/", "keys/"] {
+        spoil(&of(folder)[0], 100);
+    }
+    // One that published nothing: a manifest that neither an object nor the log knows is not brought back.
+    let says_nothing_of_snapshots = |path: &&ObjectPath| {
+        let without = store.fork();
+        without.remove(path);
+        let vault = open_vault(Box::new(without)).unwrap();
+        let history = vault.history().unwrap();
+        history.published.len() == kept.len()
+    };
+    spoil(of("log/").iter().find(says_nothing_of_snapshots).unwrap(), 100);
+    drop(store.remove(&of("snapshots/")[1]));
+    drop(store.remove(&ObjectPath::new("vault.pv").unwrap()));
+    (store, kept)
+}
+
+/// Whatever step a repair dies at, the next one ends as if there had been none before it.
+#[test]
+fn a_repair_that_dies_or_fails_at_any_operation() {
+    let world = World::new();
+    let (before, kept) = broken(&world);
+    let restorable = |store: &MemoryStore| -> Vec<String> {
+        let vault = open_vault(Box::new(store.fork())).unwrap();
+        let good = |(id, image): (&String, &Vec<u8>)| {
+            let bytes = restored(&vault, id, world.folder.path()).ok()?;
+            assert!(bytes == *image, "{id} has other bytes");
+            Some(id.clone())
+        };
+        kept.iter().filter_map(good).collect()
+    };
+    let readable = restorable(&before).len();
+    let (mut points, mut failures) = (0, 0);
+    for crash in [true, false] {
+        for fault in [Fault::Before, Fault::After, Fault::Torn] {
+            for operation in 0.. {
+                let store = Arc::new(FaultStore::new(before.fork()));
+                let first = open_vault(Box::new(Arc::clone(&store))).unwrap();
+                store.reset();
+                if crash {
+                    store.crash_at(operation, fault);
+                } else {
+                    store.fail_at(operation, fault);
+                }
+                let outcome = repair(&first, &crate::repair::request());
+                let Some(failed) = store.log().into_iter().nth(usize::try_from(operation).unwrap()) else {
+                    assert!(outcome.unwrap().0.makes_whole());
+                    break;
+                };
+                *if crash { &mut points } else { &mut failures } += 1;
+                let what = format!("crash {crash}, {fault:?}, operation {operation}: {failed:?}");
+                if let Err(error) = &outcome {
+                    assert_clear(&what, error);
+                }
+                assert!(restorable(store.inner()).len() >= readable, "{what}: less than before");
+                let after = Arc::new(store.inner().fork());
+                let vault = open_vault(Box::new(Arc::clone(&after))).unwrap();
+                let (plan, _) =
+                    repair(&vault, &crate::repair::request()).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert!(plan.makes_whole(), "{what}: {plan:?}");
+                assert_eq!(restorable(&after).len(), kept.len(), "{what}");
+                let report = crate::repair::check_all(&open_vault(Box::new(Arc::clone(&after))).unwrap());
+                assert!(report.problems.is_empty(), "{what}: {report:?}");
+            }
+        }
+    }
+    println!("repair: {points} crashes, {failures} single failures");
+    assert!(points > 60, "{points}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `check`: what of the vault can be trusted, and which snapshots are harmed.
 
+use jiff::SignedDuration;
 use pagevault::ids::SnapshotId;
 use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckReport, CheckRequest, DataLevel, check, check_names};
@@ -17,6 +18,10 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
         check_names(&*context.open_store()?, &context.progress)?
     } else {
         let data = match (args.read_data, args.read_data_subset) {
+            (true, _) if args.budget.is_some() || args.max_age.is_some() => DataLevel::Due {
+                budget: args.budget,
+                max_age: args.max_age.map(SignedDuration::unsigned_abs),
+            },
             (true, _) => DataLevel::All,
             (false, Some(percent)) => DataLevel::Subset(percent),
             (false, None) => DataLevel::None,
@@ -39,7 +44,9 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let found = Error::new(ErrorKind::Damage, format!("problems found: {}", report.problems.len()))
-        .with_hint("snapshots that are not named are not affected; take a new snapshot of what is");
+        .with_hint(
+            "`pagevault repair` shows what can be made good; snapshots that are not named are not affected",
+        );
     context.progress.always(&describe(&found));
     Ok(Outcome::Reported(ErrorKind::Damage))
 }
@@ -57,8 +64,12 @@ fn sentences(report: &CheckReport) -> String {
         0 => String::new(),
         count => format!(", {count} snapshots restored as a test"),
     };
+    let left = match report.packs_left {
+        0 => String::new(),
+        count => format!(", {count} packs left for the next time"),
+    };
     let verdict = if report.problems.is_empty() { "no problems" } else { "problems found" };
     let (objects, chunks, read) = (report.objects, report.chunks, size(report.bytes_read));
-    text.extend([&*format!("{objects} objects, {chunks} chunks, {read} read{tested}: {verdict}\n")]);
+    text.extend([&*format!("{objects} objects, {chunks} chunks, {read} read{tested}{left}: {verdict}\n")]);
     text
 }

@@ -20,6 +20,7 @@ use super::super::text::{local_time, printable, table};
 /// Runs a command below `key`.
 pub(crate) fn run(command: KeyCommand, context: &Context) -> Result<Outcome> {
     let vault = context.open_vault()?;
+    pagevault::operations::list::watch(&vault, &context.progress)?;
     match command {
         KeyCommand::Add { new, label } => add(&vault, &new, label, context),
         KeyCommand::List => list(&vault, context),

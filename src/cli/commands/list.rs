@@ -14,9 +14,10 @@ const STORED: usize = 5;
 
 /// Lists snapshots.
 pub(crate) fn run(args: ListArgs, context: &Context) -> Result<Outcome> {
-    let ListArgs { database, kind, since, tags } = args;
+    let ListArgs { database, kind, since, tags, forgotten } = args;
     let vault = context.open_vault()?;
-    let snapshots = list(&vault, &ListFilter { database, kind, since, tags }, &context.progress)?;
+    let filter = ListFilter { database, kind, since, tags, forgotten };
+    let snapshots = list(&vault, &filter, &context.progress)?;
     if context.output.is_json() {
         context.output.json(&snapshots)?;
     } else if snapshots.is_empty() {
@@ -48,6 +49,7 @@ fn people_table(snapshots: &[SnapshotInfo]) -> String {
 fn words(snapshot: &SnapshotInfo) -> String {
     let description = snapshot.description.clone();
     let tags = snapshot.tags.iter().map(|(key, value)| format!("{key}={value}"));
-    let words: Vec<String> = description.into_iter().chain(tags).collect();
+    let pinned = snapshot.pinned.then(|| "[pinned]".to_owned());
+    let words: Vec<String> = pinned.into_iter().chain(description).chain(tags).collect();
     printable(&words.join("  ")).into_owned()
 }

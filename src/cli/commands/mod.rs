@@ -1,19 +1,23 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod config;
 mod doctor;
 mod export;
+mod forget;
 mod guard;
-mod config;
 mod init;
 mod key;
 mod list;
 mod manual;
+mod prune;
+mod repair;
 mod restore;
 mod run;
 mod schedule;
 mod show;
 mod snapshot;
+mod stats;
 mod status;
 pub(crate) mod sync;
 
@@ -53,6 +57,13 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Guard(args) => guard::run(&args, context),
         Command::Check(args) => check::run(args, context),
         Command::Export(args) => export::run(args, context),
+        Command::Repair(args) => repair::run(&args, context),
+        Command::Forget(args) => forget::run(args, context),
+        Command::Undelete(args) => forget::undelete(&args, context),
+        Command::Pin(args) => forget::pin(&args.snapshots, true, context),
+        Command::Unpin(args) => forget::pin(&args.snapshots, false, context),
+        Command::Prune(args) => prune::run(&args, context),
+        Command::Stats(_) => stats::run(context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Key(command) => key::run(command, context),

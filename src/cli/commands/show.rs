@@ -1,7 +1,7 @@
 //! `show`: all that is known about one snapshot.
 
 use pagevault::Result;
-use pagevault::operations::list::{ContentKind, SnapshotInfo, find};
+use pagevault::operations::list::{ContentKind, SnapshotInfo, describe};
 
 use super::super::args::ShowArgs;
 use super::super::context::Context;
@@ -11,8 +11,7 @@ use super::super::text::{local_time, printable, size, table};
 /// Shows a snapshot.
 pub(crate) fn run(args: &ShowArgs, context: &Context) -> Result<Outcome> {
     let vault = context.open_vault()?;
-    let snapshot = find(&vault, &args.snapshot, context.now(), &context.progress)?;
-    let info = SnapshotInfo::from(&snapshot);
+    let info = describe(&vault, &args.snapshot, context.now(), &context.progress)?;
     if context.output.is_json() {
         context.output.json(&info)?;
     } else {
@@ -34,6 +33,7 @@ fn people_table(info: &SnapshotInfo) -> String {
     row("host", info.host.clone());
     row("created", Some(local_time(info.created_at)));
     row("kind", Some(info.kind.name().to_owned()));
+    row("pinned", info.pinned.then(|| "kept for ever".to_owned()));
     row("description", info.description.clone());
     for (key, value) in &info.tags {
         row("tag", Some(format!("{key}={value}")));

@@ -95,20 +95,14 @@ fn check_slot(
 }
 
 /// What the log says of itself, of snapshots, and of what this machine remembers.
-pub(super) fn check_history(vault: &Vault, history: &History, snapshots: &Catalog, report: &mut CheckReport) {
+pub(super) fn check_history(history: &History, snapshots: &Catalog, report: &mut CheckReport) {
     for text in &history.breaks {
         report.problem(layout::LOG, "history", text);
     }
-    if let Some((writer, sequence)) = vault.remembered_log() {
-        let head = history.heads.get(&writer).map_or(0, |(head, _)| *head);
-        if head < sequence {
-            let message = format!(
-                "this machine remembers its log entry {sequence}, and the log ends at {head}: the vault was put back to an \
-                 earlier state, or lost log objects"
-            );
-            report.problem(layout::LOG, "history", message);
-        }
+    for text in &history.alarms {
+        report.problem(layout::LOG, "history", text);
     }
+    report.warnings.extend(history.behind.iter().cloned());
     for id in &snapshots.unlogged {
         let message = format!("snapshot {} is in no log entry: its run was cut off just before", id.short());
         report.warnings.push(message);

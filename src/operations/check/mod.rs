@@ -2,32 +2,30 @@
 //! data, read, opened and decoded. A test restore adds SQLite's own opinion of a stored image.
 
 mod controls;
-mod promises;
+mod packs;
+pub(super) mod promises;
 mod proof;
 mod references;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 pub use self::proof::test_restore;
 
 use self::controls::{check_controls, check_history};
-use self::promises::Promises;
+use self::packs::check_packs;
 use self::proof::test_restore_into;
 use self::references::check_references;
 use super::list::{SnapshotSpec, choose};
 use crate::clock::Clock;
-use crate::crypto::seal::open_directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::envelope::{Header, ObjectKind};
 use crate::format::vault_config::VaultConfig;
 use crate::format::{keyslot::KeySlot, limits};
 use crate::ids::{ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::store::{ObjectMeta, ObjectPath, Store};
-use crate::vault::index::Location;
+use crate::store::{ObjectMeta, Store, StoreError};
 use crate::vault::layout::{self, Place};
-use crate::vault::reader::{ChunkReader, plan};
 use crate::vault::{Snapshot, Vault, VaultError};
 
 /// How much of the packs is read.
@@ -39,6 +37,14 @@ pub enum DataLevel {
     Subset(f64),
     /// All.
     All,
+    /// What this machine has not read yet, or read longest ago: as many bytes as the budget allows, and only packs that
+    /// were last found whole longer ago than the age.
+    Due {
+        /// Bytes to be read at most; one pack is read in any case.
+        budget: Option<u64>,
+        /// How old a reading may be.
+        max_age: Option<Duration>,
+    },
 }
 
 /// What is to be checked.
@@ -55,7 +61,7 @@ pub struct CheckRequest {
 pub struct Problem {
     /// The object.
     pub object: String,
-    /// `damaged`, `missing`, `newer`, `unlogged` or `history`.
+    /// `damaged`, `missing`, `unreadable`, `newer`, `unlogged` or `history`.
     pub kind: &'static str,
     /// What does not hold.
     pub message: String,
@@ -78,6 +84,10 @@ pub struct CheckReport {
     pub chunks: u64,
     /// Bytes read from the store.
     pub bytes_read: u64,
+    /// Packs that were read.
+    pub packs_read: u64,
+    /// Packs that are due to be read and were left for the next check.
+    pub packs_left: u64,
     /// Snapshots that were test-restored.
     pub test_restored: Vec<SnapshotId>,
     /// What does not hold.
@@ -99,6 +109,10 @@ impl CheckReport {
             VaultError::Newer { .. } => "newer",
             VaultError::MissingChunk(_) => "missing",
             VaultError::Store(error) if error.is_not_found() => "missing",
+            // Nothing is said about its bytes.
+            VaultError::Store(
+                StoreError::PermissionDenied { .. } | StoreError::ReadOnly { .. } | StoreError::Other { .. },
+            ) => "unreadable",
             _ => "damaged",
         };
         self.problem(object, kind, error);
@@ -111,6 +125,7 @@ impl CheckReport {
 /// The store cannot be listed, or holds no vault.
 pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckReport> {
     let mut report = CheckReport::default();
+    let _in_use = store.in_use(layout::KEYS);
     let objects = listing(store)?;
     if !objects.iter().any(|meta| Place::of(&meta.path) == Place::Config) {
         return Err(VaultError::NotAVault { place: store.describe() }.into());
@@ -128,7 +143,7 @@ pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckRepo
     Ok(report)
 }
 
-fn listing(store: &dyn Store) -> Result<Vec<ObjectMeta>> {
+pub(super) fn listing(store: &dyn Store) -> Result<Vec<ObjectMeta>> {
     let mut objects = Vec::new();
     store.list("", &mut |meta| {
         objects.push(meta);
@@ -182,6 +197,9 @@ fn check_copies(objects: &[ObjectMeta], report: &mut CheckReport) {
     }
 }
 
+/// How often a check begins anew when others change the vault under it.
+const ATTEMPTS: usize = 4;
+
 /// Checks a vault with its key.
 ///
 /// # Errors
@@ -192,7 +210,43 @@ pub fn check(
     clock: &dyn Clock,
     monitor: &dyn Monitor,
 ) -> Result<CheckReport> {
-    let mut report = CheckReport::default();
+    let mut whole = HashSet::new();
+    let mut earlier = CheckReport::default();
+    for attempt in 1.. {
+        let before = landmarks(vault)?;
+        let mut report = CheckReport {
+            bytes_read: earlier.bytes_read,
+            packs_read: earlier.packs_read,
+            ..CheckReport::default()
+        };
+        check_once(vault, request, &mut whole, clock, monitor, &mut report)?;
+        // Whoever prunes moves what refers to a pack before the pack: where that has changed meanwhile, what seems to be
+        // missing may have been taken away rightly.
+        if report.problems.is_empty() || attempt == ATTEMPTS || landmarks(vault)? == before {
+            return Ok(report);
+        }
+        earlier = report;
+    }
+    Ok(earlier)
+}
+
+/// The names of all that refers to packs.
+fn landmarks(vault: &Vault) -> Result<BTreeSet<ObjectName>> {
+    let mut names = BTreeSet::new();
+    for folder in [layout::INDEX, layout::SNAPSHOTS, layout::LOG] {
+        names.extend(vault.core().names(folder)?.into_iter().map(|(name, _)| name));
+    }
+    Ok(names)
+}
+
+fn check_once(
+    vault: &Vault,
+    request: &CheckRequest,
+    whole: &mut HashSet<ObjectName>,
+    clock: &dyn Clock,
+    monitor: &dyn Monitor,
+    report: &mut CheckReport,
+) -> Result<()> {
     // In this order whatever another client publishes meanwhile is whole: what a manifest needs was named by an index
     // before it was there, and what an index names was there before the index. The cache has no say.
     let history = vault.history()?;
@@ -210,8 +264,8 @@ pub fn check(
             Place::Config | Place::Slot(_) | Place::Other => {}
         }
     }
-    check_controls(vault, &objects, &history, &mut report);
-    check_copies(&objects, &mut report);
+    check_controls(vault, &objects, &history, report);
+    check_copies(&objects, report);
     for skipped in &skipped {
         report.vault_problem(format!("{}/{}", layout::INDEX, skipped.name), &skipped.error);
     }
@@ -221,156 +275,17 @@ pub fn check(
     for (name, error) in &snapshots.skipped {
         report.vault_problem(format!("{}/{name}", layout::SNAPSHOTS), error);
     }
-    check_history(vault, &history, &snapshots, &mut report);
-    let mut bad = check_packs(vault, &objects, request.data, monitor, &mut report)?;
-    check_references(vault, &snapshots, &mut bad, monitor, &mut report)?;
+    check_history(&history, &snapshots, report);
+    let now_us = clock.now().as_microsecond();
+    let mut bad = check_packs(vault, &objects, request.data, now_us, whole, monitor, report)?;
+    check_references(vault, &snapshots, &mut bad, monitor, report)?;
     if let Some(wanted) = &request.test_restore {
         let chosen: Vec<&Snapshot> = match wanted {
             Some(spec) => vec![choose(&snapshots, spec, clock.now())?],
             None => snapshots.snapshots.iter().collect(),
         };
         for snapshot in chosen {
-            test_restore_into(vault, snapshot, monitor, &mut report)?;
-        }
-    }
-    Ok(report)
-}
-
-/// Records that cannot be used, by pack and number; `None` stands for the whole pack.
-#[derive(Debug, Default)]
-struct Bad {
-    packs: HashMap<ObjectName, String>,
-    records: HashMap<(ObjectName, u32), String>,
-}
-
-impl Bad {
-    fn why(&self, location: &Location) -> Option<&str> {
-        let whole = self.packs.get(&location.pack);
-        whole.or_else(|| self.records.get(&(location.pack, location.number))).map(String::as_str)
-    }
-}
-
-fn check_packs(
-    vault: &Vault,
-    objects: &[ObjectMeta],
-    level: DataLevel,
-    monitor: &dyn Monitor,
-    report: &mut CheckReport,
-) -> Result<Bad> {
-    let mut bad = Bad::default();
-    let mut present = HashMap::new();
-    for meta in objects {
-        if let Place::Pack(name) = Place::of(&meta.path) {
-            present.insert(name, meta);
-        }
-    }
-    for (name, len) in vault.index().packs()? {
-        let path = layout::object_path(ObjectKind::PagePack, name).map_err(VaultError::from)?;
-        match present.get(&name) {
-            None => {
-                report.problem(&path, "missing", "an index names this pack, and it is gone");
-                bad.packs.insert(name, format!("pack {path} is missing"));
-            }
-            Some(meta) if meta.size != len => {
-                let message = format!("it has {} bytes instead of {len}", meta.size);
-                bad.packs.insert(name, format!("pack {path}: {message}"));
-                report.problem(&path, "damaged", message);
-            }
-            Some(_) => {}
-        }
-    }
-    let chosen: Vec<_> = choose_packs(present, level)?;
-    monitor.begin("check", "data", chosen.iter().map(|(_, meta)| meta.size).sum());
-    let promises = if chosen.is_empty() { Promises::default() } else { Promises::read(vault)? };
-    let mut reader = vault.reader();
-    for (name, meta) in chosen {
-        if monitor.interrupted() {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-        }
-        if !bad.packs.contains_key(&name) {
-            check_pack(vault, &meta.path, name, &promises, &mut reader, &mut bad, report)?;
-        }
-        monitor.advance(meta.size);
-    }
-    monitor.finish();
-    Ok(bad)
-}
-
-fn choose_packs(
-    present: HashMap<ObjectName, &ObjectMeta>,
-    level: DataLevel,
-) -> Result<Vec<(ObjectName, &ObjectMeta)>> {
-    let mut packs: Vec<_> = present.into_iter().collect();
-    packs.sort_unstable_by_key(|(name, _)| *name);
-    let percent = match level {
-        DataLevel::None => return Ok(Vec::new()),
-        DataLevel::All => return Ok(packs),
-        DataLevel::Subset(percent) => percent,
-    };
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of a count"
-    )]
-    let wanted = ((packs.len() as f64 * percent / 100.0).ceil() as usize).min(packs.len());
-    for position in 0..wanted {
-        let random = getrandom::u64().map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        let rest = (packs.len() - position) as u64;
-        let other = position + usize::try_from(random % rest).unwrap_or(0);
-        packs.swap(position, other);
-    }
-    packs.truncate(wanted);
-    Ok(packs)
-}
-
-/// Reads a pack: name, directory, and every record down to its plaintext.
-fn check_pack(
-    vault: &Vault,
-    path: &ObjectPath,
-    name: ObjectName,
-    promises: &Promises,
-    reader: &mut ChunkReader,
-    bad: &mut Bad,
-    report: &mut CheckReport,
-) -> Result<()> {
-    let core = vault.core();
-    let opened = crate::vault::read_named(&*core.store, path, name).and_then(|bytes| {
-        report.bytes_read += bytes.len() as u64;
-        let opened = open_directory(&core.keys, &bytes).and_then(|(_, directory)| {
-            let (_, header_len) = Header::decode(&bytes)?;
-            Ok((bytes[..header_len].to_vec(), directory))
-        });
-        opened.map_err(|error| VaultError::of_object(path, error))
-    });
-    let (header, directory) = match opened {
-        Ok(opened) => opened,
-        Err(error) if error.is_of_ignorable_kind() => return Ok(()),
-        Err(error) => {
-            report.vault_problem(path, &error);
-            bad.packs.insert(name, error.to_string());
-            // Which of its records are whole all the same, shows when the snapshots are walked.
-            return Ok(());
-        }
-    };
-    for index in promises.broken(name, &header, &directory)? {
-        let message = format!("it says something else of pack {path} than the pack itself");
-        // What can be read as it says all the same, shows when the snapshots are walked.
-        bad.packs.insert(name, format!("index object {index}: {message}"));
-        report.problem(format!("{}/{index}", layout::INDEX), "damaged", message);
-    }
-    let mut plain = Vec::new();
-    for (number, record) in (0u32..).zip(directory.records()) {
-        report.chunks += 1;
-        let form = {
-            let index = vault.index();
-            plan(&index, record.class, record.id).ok().and_then(|plan| plan.only(name, number))
-        };
-        // Records of a crashed run are in no index: nothing refers to them.
-        let Some(form) = form else { continue };
-        if let Err(error) = reader.read(&form, &mut plain) {
-            report.vault_problem(format!("{path} record {number}"), &error);
-            bad.records.insert((name, number), error.to_string());
+            test_restore_into(vault, snapshot, monitor, report)?;
         }
     }
     Ok(())

@@ -12,11 +12,11 @@ use crate::vault::{Vault, VaultError, layout};
 /// By pack, which index objects name it and the hash of what each says. Hashes, so that memory grows with packs and
 /// not with chunks.
 #[derive(Debug, Default)]
-pub(super) struct Promises(HashMap<ObjectName, Vec<(ObjectName, blake3::Hash)>>);
+pub(in crate::operations) struct Promises(HashMap<ObjectName, Vec<(ObjectName, blake3::Hash)>>);
 
 impl Promises {
     /// Reads all index objects; those that cannot be read are left out, for loading the index has reported them.
-    pub(super) fn read(vault: &Vault) -> Result<Self> {
+    pub(in crate::operations) fn read(vault: &Vault) -> Result<Self> {
         let (core, mut promises) = (vault.core(), Self::default());
         for (name, _) in core.names(layout::INDEX)? {
             let Ok((_, body)) = core.read_object(ObjectKind::Index, name) else { continue };
@@ -29,7 +29,7 @@ impl Promises {
     }
 
     /// The index objects that say of a pack something else than its own header and directory.
-    pub(super) fn broken(
+    pub(in crate::operations) fn broken(
         &self,
         pack: ObjectName,
         header: &[u8],

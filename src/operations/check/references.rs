@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Bad, CheckReport, Problem};
+use super::packs::Bad;
+use super::{CheckReport, Problem};
 use crate::chunk::{Class, chunk_count};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ChunkId, SnapshotId};

@@ -1,23 +1,27 @@
 //! What a check must see in vaults that only a writer with a defect, or an enemy with the key, could have left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::packs::choose_packs;
 use super::*;
 use crate::chunk::Class;
 use crate::clock::FixedClock;
 use crate::crypto::secret::Secret32;
 use crate::crypto::unlock::Unlocker;
 use crate::format::directory::{Directory, Encoding, Record};
+use crate::format::envelope::ObjectKind;
 use crate::format::index::Index;
 use crate::format::keyslot::Argon2Params;
 use crate::format::manifest::{Content, Manifest, encode_snapshots};
 use crate::ids::{ChunkId, HostId};
 use crate::monitor::Silent;
 use crate::operations::snapshot::{Host, SnapshotRequest, snapshot};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, ObjectPath};
+use crate::vault::reader::plan;
+use crate::vault::readings::{Reading, Readings};
 use crate::vault::writer::EncodedChunk;
 use crate::vault::{LocalFolders, LockedVault};
 
@@ -166,16 +170,50 @@ fn an_index_cannot_keep_a_check_busy_for_ever() {
     assert!(report.problems.iter().any(|problem| problem.snapshots == [wrong]), "{report:?}");
 }
 
+fn metas(sizes: &[u64]) -> Vec<ObjectMeta> {
+    let meta = |size: &u64| ObjectMeta { path: ObjectPath::new("a").unwrap(), size: *size, modified: None };
+    sizes.iter().map(meta).collect()
+}
+
+fn named(metas: &[ObjectMeta]) -> HashMap<ObjectName, &ObjectMeta> {
+    (0u8..).zip(metas).map(|(n, meta)| (ObjectName([n; 32]), meta)).collect()
+}
+
+fn nothing_read() -> Readings {
+    Readings::load(None, Secret32::new([1; 32]))
+}
+
 #[test]
 fn a_subset_is_rounded_up_and_has_no_repetitions() {
-    let metas: Vec<ObjectMeta> = (0..10)
-        .map(|_| ObjectMeta { path: ObjectPath::new("a").unwrap(), size: 1, modified: None })
-        .collect();
-    let present = || (0u8..10).map(|n| (ObjectName([n; 32]), &metas[usize::from(n)])).collect();
+    let metas = metas(&[1; 10]);
+    let choose = |level| choose_packs(&named(&metas), level, &nothing_read(), 0).unwrap().packs;
     for (percent, expected) in [(0.0, 0), (5.0, 1), (10.0, 1), (11.0, 2), (100.0, 10)] {
-        let chosen = choose_packs(present(), DataLevel::Subset(percent)).unwrap();
+        let chosen = choose(DataLevel::Subset(percent));
         assert_eq!(chosen.len(), expected);
         assert_eq!(chosen.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>().len(), expected);
     }
-    assert!(choose_packs(present(), DataLevel::None).unwrap().is_empty());
+    assert!(choose(DataLevel::None).is_empty());
+}
+
+#[test]
+fn what_is_due_is_read_in_order_of_need() {
+    let metas = metas(&[10; 5]);
+    let mut readings = nothing_read();
+    let name = |number| ObjectName([number; 32]);
+    for (number, at_us, whole) in [(0, 900, true), (1, 100, true), (3, 950, false), (4, 2000, true)] {
+        readings.note(name(number), Reading { at_us, whole });
+    }
+    let choose = |budget, age_us| {
+        let max_age = Option::map(age_us, Duration::from_micros);
+        let chosen =
+            choose_packs(&named(&metas), DataLevel::Due { budget, max_age }, &readings, 1000).unwrap();
+        (chosen.packs.iter().map(|(name, _)| name.0[0]).collect::<Vec<_>>(), chosen.left)
+    };
+    // Damaged, never read, the oldest first; 4 was read in the future, which is nowhere.
+    assert_eq!(choose(None, None), (vec![3, 2, 1, 0, 4], 0));
+    assert_eq!(choose(Some(25), None), (vec![3, 2], 3));
+    assert_eq!(choose(Some(0), None), (vec![3], 4));
+    assert_eq!(choose(None, Some(500)), (vec![3, 2, 1, 4], 0));
+    assert_eq!(choose(Some(30), Some(500)), (vec![3, 2, 1], 1));
+    assert_eq!(choose(Some(30), Some(0)), (vec![3, 2, 1], 2));
 }

@@ -24,7 +24,7 @@ use crate::codec::{Bases, DEFAULT_LEVEL, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{LogEntry, Published};
 use crate::format::manifest::{ChunkCounts, Content, Details, JournalMode, Kind, Manifest, SourceWitness};
-use crate::ids::{ChunkId, HostId, SnapshotId};
+use crate::ids::{ChunkId, HostId, ObjectName, SnapshotId};
 use crate::monitor::Monitor;
 use crate::page_source::{Geometry, PageSource};
 use crate::sqlite::{self, Capture, CaptureFigures, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
@@ -153,7 +153,10 @@ pub fn snapshot(
             .with_hint("an unset variable in a script looks like this; nothing was stored"));
     }
     let history = vault.history()?;
+    super::list::warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
+    super::list::warn_of_vanished(&catalog, monitor);
+    vault.avoid(&history.condemned);
     for (name, error) in &catalog.skipped {
         monitor.warn(&format!("snapshots object {name} is not used: {error}"));
     }
@@ -178,6 +181,7 @@ pub fn snapshot(
         writer: vault.begin_run(),
         finished: Vec::new(),
         published_bytes: 0,
+        is_repeat: false,
     };
     for path in &request.databases {
         match run.add(path) {
@@ -225,6 +229,8 @@ struct Run<'a> {
     writer: RunWriter,
     finished: Vec<Finished<'a>>,
     published_bytes: u64,
+    /// Whether this is the second try of databases that a prune has interfered with.
+    is_repeat: bool,
 }
 
 impl<'a> Run<'a> {
@@ -407,6 +413,7 @@ impl<'a> Run<'a> {
         if let Err(error) = logged {
             self.monitor.warn(&format!("the snapshot is stored, but the log could not be written: {error}"));
         }
+        let undone = self.withdraw_undone(object)?;
         for finished in std::mem::take(&mut self.finished) {
             let snapshot = Snapshot {
                 id: finished.id,
@@ -419,6 +426,55 @@ impl<'a> Run<'a> {
             self.catalog.snapshots.push(snapshot);
             each(finished.path, proven.map(|()| report(&finished)));
         }
+        self.repeat(undone, each)
+    }
+
+    /// Whether a prune has condemned what was just published: asked after publishing, for a prune looks again after
+    /// condemning; the other order would leave a moment in which neither side sees the other. What it has undone is
+    /// withdrawn and returned.
+    fn withdraw_undone(&mut self, object: ObjectName) -> Result<Vec<&'a Path>> {
+        if !self.vault.pruned_since(&self.history)? {
+            return Ok(Vec::new());
+        }
+        self.history = self.vault.history()?;
+        self.vault.avoid(&self.history.condemned);
+        self.vault.load_index()?;
+        self.vault.look_for_packs()?;
+        let (mut undone, epoch) = (Vec::new(), self.vault.current_epoch()?);
+        for finished in std::mem::take(&mut self.finished) {
+            let manifest = finished.manifest.clone();
+            let snapshot = Snapshot { id: finished.id, object, epoch, manifest };
+            if self.vault.is_whole_without(&snapshot, &self.history.condemned)? {
+                self.finished.push(finished);
+            } else {
+                undone.push(finished);
+            }
+        }
+        if !undone.is_empty() {
+            let ids = undone.iter().map(|finished| finished.id).collect();
+            self.vault.append_log(&self.history, self.clock.now(), vec![LogEntry::Aborted(ids)])?;
+        }
+        Ok(undone.into_iter().map(|finished| finished.path).collect())
+    }
+
+    /// Takes snapshots again that a prune has undone; what it took is stored anew then.
+    fn repeat(
+        &mut self,
+        undone: Vec<&'a Path>,
+        each: &mut dyn FnMut(&Path, Result<SnapshotReport>),
+    ) -> Result<()> {
+        if undone.is_empty() {
+            return Ok(());
+        }
+        let is_repeat = std::mem::replace(&mut self.is_repeat, true);
+        for path in undone {
+            let taken = if is_repeat { Err(undone_again(path)) } else { self.add(path) };
+            if let Err(error) = taken {
+                each(path, Err(error));
+            }
+        }
+        self.publish(each)?;
+        self.is_repeat = is_repeat;
         Ok(())
     }
 
@@ -476,6 +532,11 @@ fn report_of(snapshot_id: SnapshotId, manifest: &Manifest) -> SnapshotReport {
         duration_ms,
         hold_ms,
     }
+}
+
+fn undone_again(path: &Path) -> Error {
+    let message = format!("{}: prunes took what its snapshot was built on, twice", path.display());
+    Error::new(ErrorKind::Busy, message).with_hint("no snapshot was made; try again when no prune is running")
 }
 
 fn held_too_long(path: &Path, limit: Duration) -> Error {

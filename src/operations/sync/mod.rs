@@ -123,6 +123,8 @@ pub fn sync(
 ) -> Result<SyncReport> {
     let started = Instant::now();
     let vault_id = identity(source)?;
+    // A prune of either does not take away at once what is being copied.
+    let _in_use = (source.in_use(layout::KEYS), destination.in_use(layout::KEYS));
     let mut report = SyncReport {
         vault_id,
         source: source.describe(),

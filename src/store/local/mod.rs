@@ -305,6 +305,11 @@ impl Store for LocalStore {
             Err(source) => Err(self.failure("delete", path.as_str(), source)),
         }
     }
+
+    fn in_use(&self, folder: &str) -> Option<super::InUse> {
+        check_folder(folder).ok()?;
+        super::InUse::enter(&self.root.join(folder))
+    }
 }
 
 /// The empty path is the parent of a relative one, that is, the current folder.

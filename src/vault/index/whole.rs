@@ -78,7 +78,7 @@ impl ChunkIndex {
         for (row, name) in self.seen.range(..=last) {
             hasher.update(&row.to_le_bytes()).update(&name.0);
         }
-        let mut lost: Vec<_> = self.lost.iter().collect();
+        let mut lost: Vec<_> = self.lost.union(&self.condemned).collect();
         lost.sort_unstable();
         hasher.update(b"lost");
         for pack in lost {

@@ -1,6 +1,7 @@
 //! Single bits, anywhere, many times.
 
 use super::damage::Case;
+use super::judge::Outcome;
 use super::{judge_all, must_be_reported, small};
 
 /// Splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
@@ -56,5 +57,9 @@ fn random_bits() {
         })
         .collect();
     judge_all(fixture, &cases, must_be_reported);
+    let repaired: Vec<Outcome> =
+        cases.iter().step_by(25).map(|case| crate::repair::judge_repair(fixture, case)).collect();
+    let whole = repaired.iter().filter(|outcome| **outcome == Outcome::Fine).count();
+    println!("{} of them repaired without a copy: {whole} whole, the others in part", repaired.len());
     println!("{flips} flips over {total} bytes in {} objects, seed {seed}", objects.len());
 }

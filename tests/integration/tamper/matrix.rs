@@ -8,97 +8,98 @@ use super::damage::{Case, with_right_checksum};
 use super::fixture::Fixture;
 use super::judge::Outcome;
 use super::small;
+use crate::repair::judge_repair;
 
 /// Columns: open, list, restore of a snapshot that needs the object, of one that does not, check, check with data,
-/// and a snapshot after the damage together with its restore.
+/// a snapshot after the damage together with its restore, and what a repair without another copy makes of the vault.
 ///
 /// A bit that flips inside a pack of the right length is found by nobody who does not read it: a snapshot that inherits
 /// an unchanged chunk from it is as damaged as its parent, which `check` with data and `--verify` find.
 const EXPECTED: &str = "
-config           bit flipped        says    fine    fine    fine    says    says    fine
-config           says version 2     says    fine    fine    fine    says    says    fine
-config           cut                says    fine    fine    fine    says    says    fine
-config           empty              says    fine    fine    fine    says    says    fine
-config           zeros              says    fine    fine    fine    says    says    fine
-config           gone               says    fine    fine    fine    says    says    fine
-config           newer, right sum   says    fine    fine    fine    says    says    fine
-config           flip, right sum    says    fine    fine    fine    says    says    fine
-config           both gone          damage  damage  damage  damage  damage  damage  damage
-config           both zeros         damage  damage  damage  damage  damage  damage  damage
-config           both newer         refused refused refused refused refused refused refused
-config copy      bit flipped        says    fine    fine    fine    says    says    fine
-config copy      says version 2     says    fine    fine    fine    says    says    fine
-config copy      cut                says    fine    fine    fine    says    says    fine
-config copy      empty              says    fine    fine    fine    says    says    fine
-config copy      zeros              says    fine    fine    fine    says    says    fine
-config copy      gone               says    fine    fine    fine    says    says    fine
-config copy      newer, right sum   says    fine    fine    fine    says    says    fine
-config copy      flip, right sum    says    fine    fine    fine    says    says    fine
-config copy      both gone          damage  damage  damage  damage  damage  damage  damage
-config copy      both zeros         damage  damage  damage  damage  damage  damage  damage
-config copy      both newer         refused refused refused refused refused refused refused
-key slot         bit flipped        says    fine    fine    fine    says    says    fine
-key slot         says version 2     says    fine    fine    fine    says    says    fine
-key slot         cut                says    fine    fine    fine    says    says    fine
-key slot         empty              says    fine    fine    fine    says    says    fine
-key slot         zeros              says    fine    fine    fine    says    says    fine
-key slot         gone               fine    fine    fine    fine    says    says    fine
-key slot         newer, right sum   says    fine    fine    fine    says    says    fine
-key slot         flip, right sum    says    fine    fine    fine    says    says    fine
-key slot         both gone          locked  locked  locked  locked  locked  locked  locked
-key slot         both zeros         damage  damage  damage  damage  damage  damage  damage
-key slot         both newer         refused refused refused refused refused refused refused
-key slot copy    bit flipped        says    fine    fine    fine    says    says    fine
-key slot copy    says version 2     says    fine    fine    fine    says    says    fine
-key slot copy    cut                says    fine    fine    fine    says    says    fine
-key slot copy    empty              says    fine    fine    fine    says    says    fine
-key slot copy    zeros              says    fine    fine    fine    says    says    fine
-key slot copy    gone               fine    fine    fine    fine    says    says    fine
-key slot copy    newer, right sum   says    fine    fine    fine    says    says    fine
-key slot copy    flip, right sum    says    fine    fine    fine    says    says    fine
-key slot copy    both gone          locked  locked  locked  locked  locked  locked  locked
-key slot copy    both zeros         damage  damage  damage  damage  damage  damage  damage
-key slot copy    both newer         refused refused refused refused refused refused refused
-page pack        bit flipped        fine    fine    damage  fine    fine    says    either
-page pack        says version 2     fine    fine    fine    fine    fine    says    fine
-page pack        cut                fine    fine    fine    fine    says    says    fine
-page pack        empty              fine    fine    damage  fine    says    says    fine
-page pack        zeros              fine    fine    damage  fine    fine    says    damage
-page pack        gone               fine    fine    damage  fine    says    says    fine
-page pack        newer, right name  fine    fine    damage  fine    says    says    fine
-page pack        flip, right name   fine    fine    damage  fine    says    says    fine
-metadata pack    bit flipped        fine    fine    damage  fine    says    says    fine
-metadata pack    says version 2     fine    fine    fine    fine    fine    says    fine
-metadata pack    cut                fine    fine    fine    fine    says    says    fine
-metadata pack    empty              fine    fine    damage  fine    says    says    fine
-metadata pack    zeros              fine    fine    damage  fine    says    says    fine
-metadata pack    gone               fine    fine    damage  fine    says    says    fine
-metadata pack    newer, right name  fine    fine    damage  fine    says    says    fine
-metadata pack    flip, right name   fine    fine    damage  fine    says    says    fine
-index            bit flipped        fine    fine    damage  fine    says    says    fine
-index            says version 2     fine    fine    damage  fine    says    says    fine
-index            cut                fine    fine    damage  fine    says    says    fine
-index            empty              fine    fine    damage  fine    says    says    fine
-index            zeros              fine    fine    damage  fine    says    says    fine
-index            gone               fine    fine    damage  fine    says    says    fine
-index            newer, right name  fine    fine    damage  fine    says    says    fine
-index            flip, right name   fine    fine    damage  fine    says    says    fine
-snapshots object bit flipped        fine    says    damage  fine    says    says    fine
-snapshots object says version 2     fine    says    damage  fine    says    says    fine
-snapshots object cut                fine    says    damage  fine    says    says    fine
-snapshots object empty              fine    says    damage  fine    says    says    fine
-snapshots object zeros              fine    says    damage  fine    says    says    fine
-snapshots object gone               fine    says    damage  fine    says    says    fine
-snapshots object newer, right name  fine    says    damage  fine    says    says    fine
-snapshots object flip, right name   fine    says    damage  fine    says    says    fine
-log object       bit flipped        fine    says    fine    fine    says    says    fine
-log object       says version 2     fine    says    fine    fine    says    says    fine
-log object       cut                fine    says    fine    fine    says    says    fine
-log object       empty              fine    says    fine    fine    says    says    fine
-log object       zeros              fine    says    fine    fine    says    says    fine
-log object       gone               fine    fine    fine    fine    says    says    fine
-log object       newer, right name  fine    says    fine    fine    says    says    fine
-log object       flip, right name   fine    says    fine    fine    says    says    fine
+config           bit flipped        says    fine    fine    fine    says    says    fine    whole
+config           says version 2     says    fine    fine    fine    says    says    fine    whole
+config           cut                says    fine    fine    fine    says    says    fine    whole
+config           empty              says    fine    fine    fine    says    says    fine    whole
+config           zeros              says    fine    fine    fine    says    says    fine    whole
+config           gone               says    fine    fine    fine    says    says    fine    whole
+config           newer, right sum   says    fine    fine    fine    says    says    fine    whole
+config           flip, right sum    says    fine    fine    fine    says    says    fine    whole
+config           both gone          damage  damage  damage  damage  damage  damage  damage  not opened
+config           both zeros         damage  damage  damage  damage  damage  damage  damage  not opened
+config           both newer         refused refused refused refused refused refused refused not opened
+config copy      bit flipped        says    fine    fine    fine    says    says    fine    whole
+config copy      says version 2     says    fine    fine    fine    says    says    fine    whole
+config copy      cut                says    fine    fine    fine    says    says    fine    whole
+config copy      empty              says    fine    fine    fine    says    says    fine    whole
+config copy      zeros              says    fine    fine    fine    says    says    fine    whole
+config copy      gone               says    fine    fine    fine    says    says    fine    whole
+config copy      newer, right sum   says    fine    fine    fine    says    says    fine    whole
+config copy      flip, right sum    says    fine    fine    fine    says    says    fine    whole
+config copy      both gone          damage  damage  damage  damage  damage  damage  damage  not opened
+config copy      both zeros         damage  damage  damage  damage  damage  damage  damage  not opened
+config copy      both newer         refused refused refused refused refused refused refused not opened
+key slot         bit flipped        says    fine    fine    fine    says    says    fine    whole
+key slot         says version 2     says    fine    fine    fine    says    says    fine    whole
+key slot         cut                says    fine    fine    fine    says    says    fine    whole
+key slot         empty              says    fine    fine    fine    says    says    fine    whole
+key slot         zeros              says    fine    fine    fine    says    says    fine    whole
+key slot         gone               fine    fine    fine    fine    says    says    fine    whole
+key slot         newer, right sum   says    fine    fine    fine    says    says    fine    whole
+key slot         flip, right sum    says    fine    fine    fine    says    says    fine    whole
+key slot         both gone          locked  locked  locked  locked  locked  locked  locked  not opened
+key slot         both zeros         damage  damage  damage  damage  damage  damage  damage  not opened
+key slot         both newer         refused refused refused refused refused refused refused not opened
+key slot copy    bit flipped        says    fine    fine    fine    says    says    fine    whole
+key slot copy    says version 2     says    fine    fine    fine    says    says    fine    whole
+key slot copy    cut                says    fine    fine    fine    says    says    fine    whole
+key slot copy    empty              says    fine    fine    fine    says    says    fine    whole
+key slot copy    zeros              says    fine    fine    fine    says    says    fine    whole
+key slot copy    gone               fine    fine    fine    fine    says    says    fine    whole
+key slot copy    newer, right sum   says    fine    fine    fine    says    says    fine    whole
+key slot copy    flip, right sum    says    fine    fine    fine    says    says    fine    whole
+key slot copy    both gone          locked  locked  locked  locked  locked  locked  locked  not opened
+key slot copy    both zeros         damage  damage  damage  damage  damage  damage  damage  not opened
+key slot copy    both newer         refused refused refused refused refused refused refused not opened
+page pack        bit flipped        fine    fine    damage  fine    fine    says    either  in part
+page pack        says version 2     fine    fine    fine    fine    fine    says    fine    whole
+page pack        cut                fine    fine    fine    fine    says    says    fine    whole
+page pack        empty              fine    fine    damage  fine    says    says    fine    in part
+page pack        zeros              fine    fine    damage  fine    fine    says    damage  in part
+page pack        gone               fine    fine    damage  fine    says    says    fine    in part
+page pack        newer, right name  fine    fine    damage  fine    says    says    fine    in part
+page pack        flip, right name   fine    fine    damage  fine    says    says    fine    in part
+metadata pack    bit flipped        fine    fine    damage  fine    says    says    fine    in part
+metadata pack    says version 2     fine    fine    fine    fine    fine    says    fine    whole
+metadata pack    cut                fine    fine    fine    fine    says    says    fine    whole
+metadata pack    empty              fine    fine    damage  fine    says    says    fine    in part
+metadata pack    zeros              fine    fine    damage  fine    says    says    fine    in part
+metadata pack    gone               fine    fine    damage  fine    says    says    fine    in part
+metadata pack    newer, right name  fine    fine    damage  fine    says    says    fine    in part
+metadata pack    flip, right name   fine    fine    damage  fine    says    says    fine    in part
+index            bit flipped        fine    fine    damage  fine    says    says    fine    whole
+index            says version 2     fine    fine    damage  fine    says    says    fine    whole
+index            cut                fine    fine    damage  fine    says    says    fine    whole
+index            empty              fine    fine    damage  fine    says    says    fine    whole
+index            zeros              fine    fine    damage  fine    says    says    fine    whole
+index            gone               fine    fine    damage  fine    says    says    fine    whole
+index            newer, right name  fine    fine    damage  fine    says    says    fine    in part
+index            flip, right name   fine    fine    damage  fine    says    says    fine    whole
+snapshots object bit flipped        fine    says    damage  fine    says    says    fine    whole
+snapshots object says version 2     fine    says    damage  fine    says    says    fine    whole
+snapshots object cut                fine    says    damage  fine    says    says    fine    whole
+snapshots object empty              fine    says    damage  fine    says    says    fine    whole
+snapshots object zeros              fine    says    damage  fine    says    says    fine    whole
+snapshots object gone               fine    says    damage  fine    says    says    fine    whole
+snapshots object newer, right name  fine    says    damage  fine    says    says    fine    in part
+snapshots object flip, right name   fine    says    damage  fine    says    says    fine    whole
+log object       bit flipped        fine    says    fine    fine    says    says    fine    whole
+log object       says version 2     fine    says    fine    fine    says    says    fine    whole
+log object       cut                fine    says    fine    fine    says    says    fine    whole
+log object       empty              fine    says    fine    fine    says    says    fine    whole
+log object       zeros              fine    says    fine    fine    says    says    fine    whole
+log object       gone               fine    fine    fine    fine    says    says    fine    whole
+log object       newer, right name  fine    says    fine    fine    says    says    fine    in part
+log object       flip, right name   fine    says    fine    fine    says    says    fine    whole
 ";
 
 #[test]
@@ -122,7 +123,12 @@ fn every_kind_every_damage_every_command() {
                 // Which chunk is hit, and so whether the next snapshot inherits it, is for the encoding threads to say.
                 columns[6] = "either";
             }
-            let columns = columns.map(|outcome| format!("{outcome:7}")).join(" ");
+            let repaired = match judge_repair(fixture, &case) {
+                Outcome::Fine => "whole",
+                Outcome::Locked => "not opened",
+                _ => "in part",
+            };
+            let columns = columns.map(|outcome| format!("{outcome:7}")).join(" ") + " " + repaired;
             table += format!("{object:16} {:18} {columns}", case.what).trim_end();
             table.push('\n');
         }

@@ -1,0 +1,546 @@
+//! Prune: what nothing needs goes, what anything needs stays, whoever else is at work.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use pagevault::clock::{FixedClock, SystemClock};
+use pagevault::crypto::secret::Secret32;
+use pagevault::crypto::unlock::Unlocker;
+use pagevault::error::ErrorKind;
+use pagevault::format::keyslot::Argon2Params;
+use pagevault::format::log::LogEntry;
+use pagevault::monitor::Silent;
+use pagevault::operations::check::{CheckRequest, DataLevel, check};
+use pagevault::operations::forget::{self, ForgetChoice, ForgetRequest, undelete};
+use pagevault::operations::list::SnapshotSpec;
+use pagevault::operations::prune::{GRACE, PruneReport, PruneRequest, WAIT, plan, prune};
+use pagevault::operations::retention::RetentionPolicy;
+use pagevault::operations::stats::stats;
+use pagevault::store::{LocalStore, MemoryStore, ObjectMeta, ObjectPath, Put, Store, StoreError};
+use pagevault::vault::{LocalFolders, LockedVault, Vault};
+use rusqlite::Connection;
+
+use crate::children::pagevault;
+use crate::support::{Collected, create_vault, key, memory_vault, open_vault, restore_to, take};
+
+const NOW: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
+
+/// A database whose every change touches many pages.
+struct Scene {
+    folder: tempfile::TempDir,
+    database: PathBuf,
+    /// Snapshots that must stay, with their bytes.
+    kept: BTreeMap<String, Vec<u8>>,
+    step: i64,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("app.db");
+        let db = Connection::open(&database).unwrap();
+        db.execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 4000)
+             INSERT INTO t SELECT i, hex(randomblob(100)) FROM n",
+        )
+        .unwrap();
+        Self { folder, database, kept: BTreeMap::new(), step: 0 }
+    }
+
+    fn change(&mut self) {
+        self.step += 1;
+        let db = Connection::open(&self.database).unwrap();
+        db.execute("UPDATE t SET x = hex(randomblob(100)) WHERE id % 7 = ?1", [self.step % 7]).unwrap();
+    }
+
+    fn keep(&mut self, vault: &Vault) -> String {
+        let id = take(vault, &self.database).unwrap().snapshot_id.to_string();
+        self.kept.insert(id.clone(), std::fs::read(&self.database).unwrap());
+        self.change();
+        id
+    }
+
+    fn judge(&self, vault: &Vault) {
+        for (id, image) in &self.kept {
+            let target = self.folder.path().join("restored.db");
+            restore_to(vault, id, &target).unwrap_or_else(|error| panic!("{id}: {error}"));
+            assert!(std::fs::read(&target).unwrap() == *image, "{id} has other bytes");
+            std::fs::remove_file(target).unwrap();
+        }
+        let everything = CheckRequest { data: DataLevel::All, test_restore: None };
+        assert_eq!(check(vault, &everything, &SystemClock, &Silent).unwrap().problems, []);
+    }
+
+    fn forget(&mut self, vault: &Vault, ids: &[String]) {
+        let specs: Vec<SnapshotSpec> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        let choice = ForgetChoice::Named(specs);
+        let rules = ForgetRequest::by_policy(RetentionPolicy::none());
+        let request = ForgetRequest { choice, allow_empty: true, ..rules };
+        forget::plan(vault, &request, &SystemClock, &Silent)
+            .unwrap()
+            .execute(vault, &SystemClock, &Silent)
+            .unwrap();
+        ids.iter().for_each(|id| drop(self.kept.remove(id)));
+    }
+}
+
+fn later(by: SignedDuration) -> FixedClock {
+    FixedClock(Timestamp::now() + by)
+}
+
+fn go(vault: &Vault, clock: &FixedClock) -> PruneReport {
+    prune(vault, &NOW, clock, &Silent).unwrap()
+}
+
+fn pack_bytes(store: &MemoryStore) -> u64 {
+    let packs = store.objects().into_iter().filter(|(path, _)| path.as_str().starts_with("packs/"));
+    packs.map(|(_, bytes)| bytes.len() as u64).sum()
+}
+
+#[test]
+fn where_others_may_be_packs_wait_and_then_go() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    let ids: Vec<String> = (0..8).map(|_| scene.keep(&vault)).collect();
+    scene.forget(&vault, &ids[1..7]);
+    let before = pack_bytes(&store);
+    let planned = plan(&vault, &NOW, &later(SignedDuration::ZERO), &Silent).unwrap().report();
+    assert!(planned.dry_run && planned.freed_bytes > 100_000, "{planned:?}");
+    assert_eq!((planned.snapshots, planned.removed_snapshots), (2, 6));
+    assert_eq!(pack_bytes(&store), before, "a plan has changed something");
+
+    let first = go(&vault, &later(SignedDuration::ZERO));
+    assert_eq!(first.deleted.packs, 0, "{first:?}");
+    assert!(first.condemned.packs > 0 && first.delete_after.is_some(), "{first:?}");
+    scene.judge(&open_vault(Box::new(Arc::clone(&store))).unwrap());
+    // Not a moment too early.
+    assert_eq!(go(&vault, &later(WAIT - SignedDuration::from_hours(1))).deleted.packs, 0);
+    scene.judge(&vault);
+    let last = go(&vault, &later(WAIT + SignedDuration::from_hours(1)));
+    assert!(last.deleted.packs > 0 && last.condemned.packs == 0, "{last:?}");
+    // What is written anew has headers and directories as well.
+    let (after, expected) = (pack_bytes(&store), before - planned.freed_bytes);
+    assert!(after <= expected + 20_000, "{after} of {before}, expected {expected}");
+    let vault = open_vault(Box::new(Arc::clone(&store))).unwrap();
+    scene.judge(&vault);
+    scene.keep(&vault);
+    scene.judge(&vault);
+    let rest = go(&vault, &later(WAIT * 3));
+    assert_eq!((rest.deleted.packs, rest.condemned.packs), (0, 0), "{rest:?}");
+}
+
+#[test]
+fn alone_in_a_folder_space_is_free_at_once() {
+    let mut scene = Scene::new();
+    let place = scene.folder.path().join("vault");
+    let open = || open_vault(Box::new(LocalStore::open(&place).unwrap())).unwrap();
+    let vault = create_vault(Box::new(LocalStore::create(&place).unwrap()));
+    let ids: Vec<String> = (0..5).map(|_| scene.keep(&vault)).collect();
+    scene.forget(&vault, &ids[..4]);
+    // Somebody else has it open, and be it only to read.
+    let other = open();
+    let waiting = go(&vault, &later(SignedDuration::ZERO));
+    assert!(waiting.deleted.packs == 0 && waiting.condemned.packs > 0, "{waiting:?}");
+    drop(other);
+    let done = go(&vault, &later(SignedDuration::ZERO));
+    assert!(done.deleted.packs > 0 && done.condemned.packs == 0 && done.delete_after.is_none(), "{done:?}");
+    drop(vault);
+    scene.judge(&open());
+    let again = go(&open(), &later(SignedDuration::ZERO));
+    assert_eq!(again.deleted.packs, 0, "{again:?}");
+}
+
+#[test]
+fn forgotten_snapshots_come_back_until_the_grace_has_passed() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    let ids: Vec<String> = (0..3).map(|_| scene.keep(&vault)).collect();
+    let image = scene.kept[&ids[0]].clone();
+    scene.forget(&vault, &ids[..1]);
+    let request = PruneRequest { grace: GRACE, ..NOW };
+    let in_time = prune(&vault, &request, &later(WAIT * 2), &Silent).unwrap();
+    assert_eq!((in_time.kept_forgotten, in_time.removed_snapshots), (1, 0));
+    undelete(&vault, &[ids[0].parse().unwrap()], &SystemClock, &Silent).unwrap();
+    scene.kept.insert(ids[0].clone(), image);
+    scene.judge(&vault);
+    scene.forget(&vault, &ids[..1]);
+    go(&vault, &later(SignedDuration::ZERO));
+    let error = undelete(&vault, &[ids[0].parse().unwrap()], &SystemClock, &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    scene.judge(&open_vault(Box::new(store)).unwrap());
+}
+
+#[test]
+fn small_packs_and_index_objects_of_many_runs_are_merged() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    for _ in 0..30 {
+        scene.keep(&vault);
+    }
+    let count = |folder: &str| store.paths().iter().filter(|path| path.as_str().starts_with(folder)).count();
+    let (packs, indexes) = (count("packs/"), count("index/"));
+    go(&vault, &later(SignedDuration::ZERO));
+    go(&vault, &later(WAIT * 2));
+    assert!(count("packs/") <= 4 && count("index/") <= 3, "{} {}", count("packs/"), count("index/"));
+    assert!(packs >= 60 && indexes >= 30);
+    let vault = open_vault(Box::new(store)).unwrap();
+    scene.judge(&vault);
+    let report = stats(&vault, &jiff::tz::TimeZone::UTC, &Silent).unwrap();
+    assert_eq!((report.sums.snapshots, report.stored.packs.objects), (30, count_of(&report)));
+    assert!(report.ratio.unwrap() > 2.0 && report.sums.delta_ratio.unwrap() > 0.0, "{report:?}");
+}
+
+fn count_of(report: &pagevault::operations::stats::StatsReport) -> u64 {
+    let stored = report.stored;
+    stored.total.objects
+        - stored.index.objects
+        - stored.snapshots.objects
+        - stored.log.objects
+        - stored.control.objects
+}
+
+#[test]
+fn nothing_is_deleted_while_something_is_damaged() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    let ids: Vec<String> = (0..3).map(|_| scene.keep(&vault)).collect();
+    scene.forget(&vault, &ids[..2]);
+    for folder in ["index/", "snapshots/", "log/", "packs/"] {
+        let damaged = Arc::new(store.fork());
+        let path = damaged.paths().into_iter().rfind(|path| path.as_str().starts_with(folder)).unwrap();
+        if folder == "packs/" {
+            damaged.paths().iter().filter(|path| path.as_str().starts_with(folder)).for_each(|path| {
+                damaged.remove(path);
+            });
+        } else {
+            damaged.replace(&path, *b"rot");
+        }
+        let before = damaged.paths();
+        let vault = open_vault(Box::new(Arc::clone(&damaged))).unwrap();
+        let error = prune(&vault, &NOW, &later(WAIT * 9), &Silent).unwrap_err();
+        assert!(error.kind() == ErrorKind::Damage && error.hint().is_some(), "{folder}: {error}");
+        assert_eq!(damaged.paths(), before, "{folder}");
+    }
+}
+
+/// Packs that were condemned and turn out to be needed are rescued, and go to nobody.
+#[test]
+fn what_is_needed_after_all_is_rescued() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    (0..3).for_each(|_| drop(scene.keep(&vault)));
+    vault.load_index().unwrap();
+    let packs: Vec<_> = vault.index().packs().unwrap().into_iter().map(|(name, _)| name).collect();
+    let condemned = LogEntry::Condemned(packs.clone(), Timestamp::now().as_microsecond());
+    vault.append_log(&vault.history().unwrap(), Timestamp::now(), vec![condemned]).unwrap();
+    // A snapshot does not build on them meanwhile.
+    let report = take(&vault, &scene.database).unwrap();
+    assert_eq!(report.chunks.unchanged + report.chunks.deduplicated, 0, "{report:?}");
+    scene.keep(&vault);
+    let report = go(&vault, &later(WAIT * 2));
+    assert!(report.rescued > 0, "{report:?}");
+    scene.judge(&vault);
+    go(&vault, &later(WAIT * 4));
+    go(&vault, &later(WAIT * 6));
+    scene.judge(&open_vault(Box::new(store)).unwrap());
+}
+
+/// Two removals of keys at once: each counts on the other's slot, and one key at least stays.
+#[test]
+fn two_removals_of_keys_at_once_leave_one() {
+    for round in 0..12 {
+        let (vault, store) = memory_vault();
+        let other = Unlocker::RecoveryKey(Secret32::new([round; 32]));
+        let slot = vault.add_slot(&other, Argon2Params::recommended(1), None, Timestamp::now()).unwrap().id;
+        let first = vault.unlocked_by().unwrap();
+        let boxed = || -> Box<dyn Store> { Box::new(Arc::clone(&store)) };
+        let second = LockedVault::find(boxed()).unwrap().unlock(&other, &LocalFolders::default()).unwrap();
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                let _ = vault.remove_slot(slot, Timestamp::now());
+            });
+            start.wait();
+            let _ = second.remove_slot(first, Timestamp::now());
+        });
+        let opens = |unlocker: &Unlocker| {
+            LockedVault::find(boxed())
+                .and_then(|locked| locked.unlock(unlocker, &LocalFolders::default()))
+                .is_ok()
+        };
+        assert!(opens(&key()) || opens(&other), "round {round}: nobody can open the vault");
+        // Whoever is left can add a key and remove the old one.
+        let left = if opens(&key()) { &vault } else { &second };
+        left.add_slot(&other, Argon2Params::recommended(1), None, Timestamp::now()).unwrap();
+        let old = left.unlocked_by().unwrap();
+        left.remove_slot(old, Timestamp::now()).unwrap();
+    }
+}
+
+fn client(folder: &Path, name: &str) -> LocalFolders {
+    LocalFolders { cache: None, state: Some(folder.join(name)) }
+}
+
+fn open_at(place: &Path, folders: &LocalFolders) -> Vault {
+    let store = Box::new(LocalStore::open(place).unwrap());
+    LockedVault::find(store).unwrap().unlock(&key(), folders).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+}
+
+fn problems(vault: &Vault) -> Vec<String> {
+    let request = CheckRequest { data: DataLevel::None, test_restore: None };
+    let report = check(vault, &request, &SystemClock, &Silent).unwrap();
+    report.problems.into_iter().map(|problem| problem.message).collect()
+}
+
+/// Put back to an earlier state, also where another client wrote what is lost; every command says so, until the
+/// memory is removed as the message says.
+#[test]
+fn a_vault_that_was_put_back_is_reported() {
+    let mut scene = Scene::new();
+    let root = scene.folder.path().to_path_buf();
+    let (place, earlier) = (root.join("vault"), root.join("earlier"));
+    drop(create_vault(Box::new(LocalStore::create(&place).unwrap())));
+    let (me, somebody) = (client(&root, "me"), client(&root, "somebody"));
+    scene.keep(&open_at(&place, &somebody));
+    copy(&place, &earlier);
+    scene.keep(&open_at(&place, &somebody));
+    // Seen, not written.
+    assert!(problems(&open_at(&place, &me)).is_empty());
+    std::fs::rename(&place, root.join("aside")).unwrap();
+    copy(&earlier, &place);
+    let vault = open_at(&place, &me);
+    let said = problems(&vault);
+    assert!(said.iter().any(|message| message.contains("put back to an earlier state")), "{said:?}");
+    let heard = Collected::default();
+    pagevault::operations::list::list(&vault, &pagevault::operations::list::ListFilter::default(), &heard)
+        .unwrap();
+    assert!(heard.warnings().iter().any(|message| message.contains("put back")), "{:?}", heard.warnings());
+    let error = prune(&vault, &NOW, &later(WAIT), &Silent).unwrap_err();
+    assert!(error.kind() == ErrorKind::Damage && error.to_string().contains("put back"), "{error}");
+    let file = said[0].rsplit_once("remove ").unwrap().1.to_owned();
+    std::fs::remove_file(file).unwrap();
+    assert!(problems(&open_at(&place, &me)).is_empty());
+}
+
+/// A manifest that goes without a word in the log is missed.
+#[test]
+fn a_snapshot_removed_outside_of_forget_is_reported() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    let id = scene.keep(&vault);
+    scene.keep(&vault);
+    let object = vault.catalog(&vault.history().unwrap()).unwrap().snapshots[0].object;
+    store.remove(&format!("snapshots/{object}").parse().unwrap());
+    let heard = Collected::default();
+    pagevault::operations::list::list(&vault, &pagevault::operations::list::ListFilter::default(), &heard)
+        .unwrap();
+    assert!(heard.warnings().iter().any(|message| message.contains(&id[..8])), "{:?}", heard.warnings());
+    assert!(!problems(&vault).is_empty());
+    // Forgotten, it is not missed.
+    let (vault, store) = memory_vault();
+    let id = scene.keep(&vault);
+    scene.forget(&vault, &[id]);
+    let object = store.paths().into_iter().find(|path| path.as_str().starts_with("snapshots/")).unwrap();
+    store.remove(&object);
+    assert!(problems(&vault).is_empty());
+}
+
+/// A copy of a vault that goes its own way, and one that lags, are no sign that the original was put back.
+#[test]
+fn copies_raise_no_alarm_in_the_original() {
+    let mut scene = Scene::new();
+    let root = scene.folder.path().to_path_buf();
+    let (place, mirror) = (root.join("vault"), root.join("mirror"));
+    drop(create_vault(Box::new(LocalStore::create(&place).unwrap())));
+    let me = client(&root, "me");
+    scene.keep(&open_at(&place, &me));
+    copy(&place, &mirror);
+    // The copy is written to: that is a chain of its own.
+    take(&open_at(&mirror, &me), &scene.database).unwrap();
+    let heard = Collected::default();
+    let original = open_at(&place, &me);
+    pagevault::operations::list::list(&original, &pagevault::operations::list::ListFilter::default(), &heard)
+        .unwrap();
+    assert_eq!(heard.warnings(), [""; 0]);
+    assert!(problems(&original).is_empty());
+    // The original goes on: the mirror lags, which a check of it mentions and does not call damage.
+    scene.keep(&original);
+    let lagging = open_at(&mirror, &me);
+    assert!(problems(&lagging).is_empty());
+    let request = CheckRequest { data: DataLevel::None, test_restore: None };
+    let report = check(&lagging, &request, &SystemClock, &Silent).unwrap();
+    assert!(report.warnings.iter().any(|warning| warning.contains("behind")), "{report:?}");
+    // Both chains in one place again, as after a sync: no fork.
+    copy(&mirror.join("log"), &root.join("logs"));
+    for entry in std::fs::read_dir(root.join("logs")).unwrap().flatten() {
+        let target = place.join("log").join(entry.file_name());
+        if !target.exists() {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+    let history = open_at(&place, &me).history().unwrap();
+    assert!(history.breaks.is_empty() && history.alarms.is_empty(), "{history:?}");
+}
+
+/// A store in which something happens once, just before an object is put into a folder.
+struct Meanwhile {
+    inner: Arc<MemoryStore>,
+    folder: &'static str,
+    deed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Store for Meanwhile {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(path, limit)
+    }
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_range(path, offset, into)
+    }
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        self.inner.size(path)
+    }
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        if path.as_str().starts_with(self.folder)
+            && let Some(deed) = self.deed.lock().unwrap().take()
+        {
+            deed();
+        }
+        self.inner.put_if_absent(path, bytes)
+    }
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, visit)
+    }
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        self.inner.delete(path)
+    }
+}
+
+/// While a snapshot is under way, all that it builds on is forgotten and condemned, before it publishes and in the moment
+/// between publishing and the log. It is withdrawn and taken again; what is reported outlives the packs that go.
+#[test]
+fn a_snapshot_that_a_prune_undoes_is_taken_again() {
+    for folder in ["snapshots/", "log/", "packs/"] {
+        let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+        let ids: Vec<String> = (0..3).map(|_| scene.keep(&vault)).collect();
+        let specs: Vec<SnapshotSpec> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        let other = open_vault(Box::new(Arc::clone(&store))).unwrap();
+        let deed = move || {
+            let choice = ForgetChoice::Named(specs);
+            let rules = ForgetRequest::by_policy(RetentionPolicy::none());
+            let request = ForgetRequest { choice, allow_empty: true, ..rules };
+            let plan = forget::plan(&other, &request, &SystemClock, &Silent).unwrap();
+            plan.execute(&other, &SystemClock, &Silent).unwrap();
+            // A client that is alone in its view of things: nothing is left to need anything.
+            assert!(go(&other, &later(SignedDuration::ZERO)).condemned.packs > 0);
+        };
+        let between = Meanwhile { inner: Arc::clone(&store), folder, deed: Mutex::new(Some(Box::new(deed))) };
+        let writer = open_vault(Box::new(between)).unwrap();
+        scene.kept.clear();
+        let taken = scene.keep(&writer);
+        let vault = open_vault(Box::new(Arc::clone(&store))).unwrap();
+        let history = vault.history().unwrap();
+        assert!(!history.aborted.contains(&taken.parse().unwrap()), "{folder}");
+        for hours in [30, 60, 90] {
+            go(&vault, &later(SignedDuration::from_hours(hours)));
+        }
+        scene.judge(&open_vault(Box::new(store)).unwrap());
+    }
+}
+
+/// Real processes, all at once, round after round: whatever is next to whatever, none fails, and what was reported as
+/// stored is there in the end.
+#[test]
+fn every_command_beside_every_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let database = |name: &str| home.join(format!("{name}.db"));
+    for name in ["one", "two"] {
+        let db = Connection::open(database(name)).unwrap();
+        db.execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000)
+             INSERT INTO t SELECT i, hex(randomblob(100)) FROM n",
+        )
+        .unwrap();
+        let made = pagevault(home).arg("snapshot").arg(database(name)).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+    let mut reported: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for round in 0..2 {
+        for name in ["one", "two"] {
+            let db = Connection::open(database(name)).unwrap();
+            db.execute("UPDATE t SET x = hex(randomblob(100)) WHERE id % 5 = ?1", [round]).unwrap();
+        }
+        let images = ["one", "two"].map(|name| std::fs::read(database(name)).unwrap());
+        let (one, two) = (database("one").display().to_string(), database("two").display().to_string());
+        let target = home.join(format!("restored-{round}.db")).display().to_string();
+        let commands: Vec<Vec<&str>> = vec![
+            vec!["snapshot", "--json", &one],
+            vec!["snapshot", "--json", &one, "--full-scan"],
+            vec!["snapshot", "--json", &two],
+            vec!["restore", "one@latest", "--to", &target],
+            vec!["list"],
+            vec!["stats"],
+            vec!["check", "--read-data"],
+            vec!["forget", "--keep-last", "3", "--yes"],
+            vec!["pin", "two@latest"],
+            vec!["prune", "--grace", "0s", "--max-unused", "0%", "--yes"],
+            vec!["prune", "--yes"],
+        ];
+        let children: Vec<_> = commands
+            .iter()
+            .map(|words| {
+                let mut command = pagevault(home);
+                command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+                (words, command.spawn().unwrap())
+            })
+            .collect();
+        for (words, child) in children {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "round {round}: {words:?}: {said}");
+            if words[0] == "snapshot" {
+                let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+                let image = &images[usize::from(words[2] == two)];
+                reported.insert(line["snapshot_id"].as_str().unwrap().to_owned(), image.clone());
+            }
+        }
+    }
+    let run = |words: &[&str]| {
+        let output = pagevault(home).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    run(&["prune", "--grace", "0s", "--max-unused", "0%", "--yes"]);
+    run(&["check", "--read-data", "--test-restore"]);
+    let listed: serde_json::Value = serde_json::from_slice(&run(&["list", "--json"])).unwrap();
+    let there = listed.as_array().unwrap().iter().map(|one| one["snapshot_id"].as_str().unwrap().to_owned());
+    let there: Vec<String> = there.collect();
+    assert!(there.len() >= 4, "{there:?}");
+    let mut compared = 0;
+    for id in there.iter().filter(|id| reported.contains_key(*id)) {
+        let target = home.join("compared.db");
+        run(&["restore", id, "--to", target.to_str().unwrap()]);
+        assert!(std::fs::read(&target).unwrap() == reported[id], "{id}");
+        std::fs::remove_file(target).unwrap();
+        compared += 1;
+    }
+    assert!(compared >= 2, "{compared} of {reported:?}", reported = reported.len());
+}
