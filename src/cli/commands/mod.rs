@@ -2,6 +2,7 @@
 
 mod check;
 mod forget;
+mod guard;
 mod init;
 mod key;
 mod list;
@@ -29,7 +30,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Snapshot(args) => snapshot::run(args, context),
         Command::List(args) => list::run(args, context),
         Command::Show(args) => show::run(&args, context),
-        Command::Restore(args) => restore::run(args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Guard(args) => guard::run(&args, context),
         Command::Check(args) => check::run(args, context),
         Command::Forget(args) => forget::run(args, context),
         Command::Undelete(args) => forget::undelete(&args, context),
