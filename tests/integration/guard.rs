@@ -175,7 +175,7 @@ fn a_migration_that_is_wrong_is_undone() {
 #[test]
 fn a_migration_that_damages_the_file_is_undone() {
     let deeds = [
-        ("corrupts a page", "head -c 3000 /dev/urandom | dd of=app.db bs=1 seek=4200 conv=notrunc"),
+        ("corrupts a page", "head -c 3000 /dev/urandom | dd of=app.db bs=1 seek=4096 conv=notrunc"),
         ("writes something else", "echo gone > app.db"),
         ("cuts it", "head -c 9000 app.db > cut && cat cut > app.db"),
         ("empties it", ": > app.db"),

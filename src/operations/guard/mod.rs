@@ -184,6 +184,9 @@ impl Guard<'_> {
             let lines = findings.iter().flat_map(|finding| finding.lines());
             let lines = lines.filter(|line| !line.starts_with("***")).take(3);
             verdict.failures.extend(lines.map(|line| format!("integrity: {line}")));
+            if verdict.failures.is_empty() {
+                verdict.failures.push("integrity: damaged".to_owned());
+            }
         }
         for problem in &report.foreign_keys {
             let same = |known: &&ForeignKeyProblem| {
