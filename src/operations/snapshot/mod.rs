@@ -46,6 +46,7 @@ pub struct Host {
 
 /// What is to be snapshotted, and how.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct SnapshotRequest {
     /// The databases.
     pub databases: Vec<PathBuf>,
