@@ -11,16 +11,18 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use pagevault::format::manifest::Kind;
 use pagevault::operations::list::SnapshotSpec;
-use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod guard;
+mod restore;
 mod service;
-
-pub(crate) use self::service::{ConfigCommand, RunArgs, ScheduleCommand, Scope, StartedBy, StatusArgs};
 mod sync;
 
-pub(crate) use sync::SyncArgs;
+pub(crate) use self::guard::GuardArgs;
+pub(crate) use self::restore::RestoreArgs;
+pub(crate) use self::service::{ConfigCommand, RunArgs, ScheduleCommand, Scope, StartedBy, StatusArgs};
+pub(crate) use self::sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -40,6 +42,7 @@ First steps:
   pagevault snapshot app.db              back up; makes a vault and a key file if there is none
   pagevault list                         what there is
   pagevault restore latest --to new.db   bring it back as a new file
+  pagevault restore app@-2h --into app.db    bring it back into the database, while it is in use
   pagevault key recovery                 print a key to keep on paper
   pagevault config example               set and forget: a configuration for `pagevault run`
 
@@ -48,6 +51,7 @@ file pagevault/vault.key in the user's configuration folder, else a passphrase t
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
 7 busy, 8 stale, 9 refused, 130 interrupted.";
+7 busy, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -104,6 +108,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
+    /// Run a migration between two snapshots, verify what it did, and roll it back if it is not right
+    Guard(GuardArgs),
     /// Verify the vault
     Check(CheckArgs),
     /// Copy the vault to another place
@@ -228,28 +234,6 @@ pub(crate) struct ShowArgs {
     /// The snapshot
     #[arg(value_name = "SNAP")]
     pub(crate) snapshot: SnapshotSpec,
-}
-
-/// Options of `restore`.
-#[derive(Debug, Args)]
-#[command(after_help = format!("{SNAP_HELP}
-
-Examples:
-  pagevault restore latest --to restored.db
-  pagevault restore app@-2h --to /tmp/app.db --check quick"))]
-pub(crate) struct RestoreArgs {
-    /// The snapshot
-    #[arg(value_name = "SNAP")]
-    pub(crate) snapshot: SnapshotSpec,
-    /// The file to write; it appears when it is complete and verified
-    #[arg(long, value_name = "PATH")]
-    pub(crate) to: PathBuf,
-    /// Replace the file if it exists
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// How thoroughly SQLite checks the restored file: quick_check, integrity_check or not at all
-    #[arg(long, value_name = "LEVEL", default_value = "full", value_parser = values::check_level())]
-    pub(crate) check: CheckLevel,
 }
 
 /// Options of `check`.

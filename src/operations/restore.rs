@@ -16,11 +16,14 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::assemble::assemble;
 use super::list::{SnapshotSpec, find};
+use super::replace::Keeper;
+use super::snapshot::Host;
 use crate::checksum::Sha256;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{SnapshotId, to_hex};
 use crate::monitor::Monitor;
+use crate::page_source::PageSource;
 use crate::sqlite::{CheckLevel, FileImage, ForeignKeyProblem, Integrity, verify_image};
 use crate::vault::{Snapshot, Vault};
 
@@ -38,12 +41,14 @@ pub struct RestoreRequest {
     pub overwrite: bool,
     /// How thoroughly `SQLite` checks the image before it gets its name.
     pub check: CheckLevel,
+    /// This machine, for the snapshot of a database that is replaced; without it, none is taken.
+    pub safety: Option<Host>,
 }
 
 impl RestoreRequest {
     /// Restores `snapshot` to `target`, which must not exist, checked in full.
     pub fn new(snapshot: SnapshotSpec, target: impl Into<PathBuf>) -> Self {
-        Self { snapshot, target: target.into(), overwrite: false, check: CheckLevel::Full }
+        Self { snapshot, target: target.into(), overwrite: false, check: CheckLevel::Full, safety: None }
     }
 }
 
@@ -58,6 +63,22 @@ pub struct Verified {
     pub required_tables: bool,
     /// Broken references, as the application left them.
     pub foreign_keys: Vec<ForeignKeyProblem>,
+    /// A live database was read back and is the image: `Some(false)` if its applications had gone on writing before it
+    /// could be compared, `None` for a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<bool>,
+}
+
+/// How a restore reached its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A new file.
+    File,
+    /// A file in the place of another.
+    Replaced,
+    /// One transaction on a live database.
+    Pages,
 }
 
 /// A finished restore, in the words of docs/cli.md.
@@ -75,6 +96,15 @@ pub struct RestoreReport {
     pub sha256: Sha256,
     /// What was proven.
     pub verified: Verified,
+    /// How it was done.
+    pub method: Method,
+    /// What was there before.
+    pub safety_snapshot: Option<SnapshotId>,
+    /// Pages that were written.
+    pub pages_written: u64,
+    /// Milliseconds for which nobody else could write to a live database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_ms: Option<u64>,
     /// Milliseconds, all in all.
     pub duration_ms: u64,
     /// Milliseconds of that for `SQLite`'s checks.
@@ -95,10 +125,9 @@ pub fn restore(
     let started = Instant::now();
     // The index after the manifest: what a snapshot published just now needs was named before it was there.
     let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
-    for skipped in vault.load_index()? {
-        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
-    }
+    super::load_index(vault, monitor)?;
     let existing = inspect_target(&request.target, request.overwrite)?;
+    let mut keeper = Keeper::new(vault, request, existing.is_some(), &snapshot, clock, monitor)?;
     let mut temporary = Temporary::create(&request.target)?;
     monitor.begin("restore", &snapshot.manifest.name, snapshot.manifest.content.len());
     let assembled = assemble(vault, &snapshot, monitor, &mut |piece| temporary.write(piece));
@@ -110,8 +139,12 @@ pub fn restore(
     if monitor.interrupted() {
         return Err(Error::new(ErrorKind::Interrupted, "interrupted; the target is as it was"));
     }
-    temporary.put_in_place(&request.target, existing.as_ref())?;
+    temporary.put_in_place(&request.target, existing.as_ref(), &mut keeper)?;
     Ok(RestoreReport {
+        method: if existing.is_some() { Method::Replaced } else { Method::File },
+        safety_snapshot: keeper.kept(),
+        pages_written: snapshot.manifest.content.geometry().map_or(0, |geometry| geometry.page_count.into()),
+        hold_ms: None,
         snapshot_id: snapshot.id,
         database: snapshot.manifest.name.clone(),
         target: request.target.display().to_string(),
@@ -123,7 +156,7 @@ pub fn restore(
     })
 }
 
-fn millis(since: Instant) -> u64 {
+pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -193,6 +226,32 @@ fn io(path: &Path, verb: &str, error: std::io::Error) -> Error {
 }
 
 fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: CheckLevel) -> Result<Verified> {
+    prove_image(snapshot, sha256, level, || Ok(Box::new(FileImage::new(temporary.reopen()?)?)))
+}
+
+/// Proves an image where it is, in the vault: nothing is written anywhere.
+pub(super) fn prove_stored(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    level: CheckLevel,
+    monitor: &dyn Monitor,
+) -> Result<(Sha256, Verified)> {
+    monitor.begin("verify", &snapshot.manifest.name, snapshot.manifest.content.len());
+    let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
+    monitor.finish();
+    let sha256 = assembled?;
+    let gone = || Error::new(ErrorKind::Refused, format!("snapshot {} is no database", snapshot.id.short()));
+    let verified =
+        prove_image(snapshot, sha256, level, || Ok(Box::new(vault.image(snapshot).ok_or_else(gone)?)))?;
+    Ok((sha256, verified))
+}
+
+fn prove_image(
+    snapshot: &Snapshot,
+    sha256: Sha256,
+    level: CheckLevel,
+    image: impl FnOnce() -> Result<Box<dyn PageSource>>,
+) -> Result<Verified> {
     let matches = snapshot.manifest.sha256.map(|expected| expected == sha256);
     if matches == Some(false) {
         return Err(Error::new(
@@ -206,13 +265,13 @@ fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: Chec
         integrity_check: Integrity::Skipped,
         required_tables: true,
         foreign_keys: Vec::new(),
+        live: None,
     };
     if snapshot.manifest.content.is_empty() || snapshot.manifest.content.geometry().is_none() {
         return Ok(verified);
     }
-    let file = temporary.reopen()?;
     let required = &snapshot.manifest.details.required_tables;
-    let report = verify_image(Box::new(FileImage::new(file)?), level, required)?;
+    let report = verify_image(image()?, level, required)?;
     if let Integrity::Damaged { findings } = &report.integrity {
         let first = findings.first().map_or("", String::as_str);
         return Err(Error::new(
@@ -320,7 +379,12 @@ impl Temporary {
     }
 
     /// Durable bytes, then no stale sidecars, then the name.
-    fn put_in_place(mut self, target: &Path, existing: Option<&std::fs::Metadata>) -> Result<()> {
+    fn put_in_place(
+        mut self,
+        target: &Path,
+        existing: Option<&std::fs::Metadata>,
+        keeper: &mut Keeper<'_>,
+    ) -> Result<()> {
         if let Some(metadata) = existing {
             std::os::unix::fs::fchown(&self.file, Some(metadata.uid()), Some(metadata.gid()))
                 .or_else(|error| {
@@ -333,7 +397,7 @@ impl Temporary {
         let flushed = self.flusher.finish().and_then(|()| self.file.sync_all());
         flushed.map_err(|error| io(&self.path, "write", error))?;
         if existing.is_some() {
-            super::replace::replace(&self.path, target)?;
+            super::replace::replace(&self.path, target, keeper)?;
         } else {
             for sidecar in sidecars(target) {
                 remove_if_there(&sidecar)?;

@@ -394,7 +394,10 @@ fn hooks_know_what_happens_and_decide_whether_it_does() {
     let words: Vec<&str> = lines[1].split(' ').collect();
     assert_eq!((words[0], words[1].len()), ("after", 32));
     assert!(words[2].parse::<u64>().unwrap() > 0);
-    assert!(lines[2].starts_with("failed ") && lines[2].ends_with("the hook `before` failed: it ended with code 7"));
+    assert!(
+        lines[2].starts_with("failed ")
+            && lines[2].ends_with("the hook `before` failed: it ended with code 7")
+    );
     let status = world.json(&["status", "--json"]);
     let alerts = status["alerts"].to_string();
     assert!(alerts.contains("killed after 1 s") && alerts.contains("`after` failed"), "{alerts}");

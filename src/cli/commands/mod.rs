@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod guard;
 mod init;
 mod key;
 mod list;
@@ -46,7 +47,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Snapshot(args) => snapshot::run(args, context),
         Command::List(args) => list::run(args, context),
         Command::Show(args) => show::run(&args, context),
-        Command::Restore(args) => restore::run(args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Guard(args) => guard::run(&args, context),
         Command::Check(args) => check::run(args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),

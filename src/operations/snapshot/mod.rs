@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use self::identity::Identity;
+pub(super) use self::identity::free_name;
 use self::pipeline::{Hashing, ImageWriter, StoredTree, UnsummedTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
@@ -68,6 +69,8 @@ pub struct SnapshotRequest {
     pub full_scan: bool,
     /// Test-restore from the vault before success is reported.
     pub verify: bool,
+    /// Make no further snapshot of a database that is byte for byte what its newest one holds, but report that one.
+    pub only_if_changed: bool,
     /// This machine.
     pub host: Host,
 }
@@ -88,6 +91,7 @@ impl SnapshotRequest {
             max_hold: None,
             full_scan: false,
             verify: false,
+            only_if_changed: false,
             host,
         }
     }
@@ -173,11 +177,15 @@ pub fn snapshot(
         published_bytes: 0,
     };
     for path in &request.databases {
-        if let Err(error) = run.add(path) {
-            let interrupted = error.kind() == ErrorKind::Interrupted;
-            each(path, Err(error));
-            if interrupted {
-                break;
+        match run.add(path) {
+            Ok(Some(unchanged)) => each(path, Ok(unchanged)),
+            Ok(None) => {}
+            Err(error) => {
+                let interrupted = error.kind() == ErrorKind::Interrupted;
+                each(path, Err(error));
+                if interrupted {
+                    break;
+                }
             }
         }
         if run.is_due() {
@@ -217,7 +225,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn add(&mut self, path: &'a Path) -> Result<()> {
+    /// Stores one database. Reported now if there is nothing to publish, else when it is published.
+    fn add(&mut self, path: &'a Path) -> Result<Option<SnapshotReport>> {
         let started = Instant::now();
         let options = OpenOptions { busy_timeout: self.request.busy_timeout };
         let mut database = LiveDatabase::open(path, &options)?;
@@ -255,10 +264,15 @@ impl<'a> Run<'a> {
             let (tree, figures) = self.read(path, &identity, parent.as_ref(), capture)?;
             (self.summed(tree, &identity, &database, source.geometry)?, figures)
         };
+        if self.request.only_if_changed
+            && let Some(parent) = parent.as_ref().filter(|parent| holds_the_same(parent, &source, &stored))
+        {
+            return Ok(Some(report_of(parent.id, &parent.manifest)));
+        }
         source.witness = figures.witness.map(unchanged::to_format);
         let timing_ms = (millis(figures.hold), millis(started.elapsed()));
         let manifest = self.manifest(&identity, parent.as_ref(), &source, &stored, timing_ms);
-        self.finish(path, manifest)
+        self.finish(path, manifest).map(|()| None)
     }
 
     /// Reads the whole image into the vault.
@@ -429,13 +443,22 @@ impl<'a> Run<'a> {
     }
 }
 
+fn holds_the_same(parent: &Snapshot, source: &Source<'_>, stored: &StoredTree) -> bool {
+    let manifest = &parent.manifest;
+    (manifest.content, manifest.root, manifest.sha256)
+        == (Content::Image(source.geometry), stored.root, Some(stored.sha256))
+}
+
 fn report(finished: &Finished<'_>) -> SnapshotReport {
-    let manifest = &finished.manifest;
+    report_of(finished.id, &finished.manifest)
+}
+
+fn report_of(snapshot_id: SnapshotId, manifest: &Manifest) -> SnapshotReport {
     let details = &manifest.details;
     let geometry = manifest.content.geometry();
     let (hold_ms, duration_ms) = details.timing_ms.unwrap_or_default();
     SnapshotReport {
-        snapshot_id: finished.id,
+        snapshot_id,
         database: manifest.name.clone(),
         source: String::from_utf8_lossy(details.source_path.as_deref().unwrap_or_default()).into_owned(),
         kind: manifest.kind,
