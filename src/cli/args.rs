@@ -50,8 +50,7 @@ The key is the one that an option names, else the variable of that option, else 
 file pagevault/vault.key in the user's configuration folder, else a passphrase that is asked for.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
-7 busy, 8 stale, 9 refused, 130 interrupted.";
-7 busy, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
+7 busy, 8 stale, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
