@@ -384,20 +384,26 @@ impl<'a> Keeper<'a> {
         self.background.is_some()
     }
 
+    /// Of all that is due, what has waited longest: one job that is always due must not keep others from their turn.
     fn due_work(&mut self, now: Timestamp) -> Option<Work> {
         // Before anything was ever stored there is nothing to verify.
         if !self.journal.databases.values().any(|record| record.kept_at.is_some()) {
             return None;
         }
         let check = self.config.check.clone();
+        let mut due = Vec::new();
         if self.is_due("check", check.schedule.as_ref(), now) {
-            return Some(Work::Check(check.read_data_subset));
+            due.push(Work::Check(check.read_data_subset));
         }
         if self.is_due("test-restore", check.test_restore.as_ref(), now) {
-            return Some(Work::TestRestore(self.databases.keys().cloned().collect()));
+            due.push(Work::TestRestore(self.databases.keys().cloned().collect()));
         }
-        let plans = self.config.syncs.clone();
-        plans.into_iter().find(|plan| self.is_due(&sync_job(plan), Some(&plan.schedule), now)).map(Work::Sync)
+        for plan in self.config.syncs.clone() {
+            if self.is_due(&sync_job(&plan), Some(&plan.schedule), now) {
+                due.push(Work::Sync(plan));
+            }
+        }
+        due.into_iter().min_by_key(|work| self.journal.jobs.get(&work.job()).and_then(|job| job.attempted))
     }
 
     fn is_due(&mut self, job: &str, schedule: Option<&Schedule>, now: Timestamp) -> bool {
@@ -445,6 +451,7 @@ impl<'a> Keeper<'a> {
         }
         match &outcome {
             Ok(sentence) => self.say(&format!("{job}: {sentence}")),
+            Err(_) if self.context.progress.interrupted() => self.say(&format!("{job} is given up")),
             Err(why) => self.warn(&format!("{job}: {why}")),
         }
         // Work that was abandoned because the service stops will be due again.
