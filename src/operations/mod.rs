@@ -1,6 +1,6 @@
 //! One verb each: what users ask for, written against vault, images and live databases.
 //!
-//! Nothing here prints, prompts, or reads the environment or the wall clock: a [`Monitor`](crate::monitor::Monitor)
+//! Nothing here prints, prompts, or reads the environment or the wall clock: a [`Monitor`]
 //! and a [`Clock`](crate::clock::Clock) are passed in.
 
 pub mod assemble;

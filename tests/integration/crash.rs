@@ -483,17 +483,29 @@ fn broken(world: &World) -> (MemoryStore, Kept) {
         let paths = store.paths().into_iter().filter(|path| path.as_str().starts_with(folder));
         paths.collect::<Vec<ObjectPath>>()
     };
-    let spoil = |path: &ObjectPath, at: usize| {
+    let spoil_in = |store: &MemoryStore, path: &ObjectPath, at: usize| {
         let mut bytes = store.get(path, 1 << 30).unwrap();
         let at = at.min(bytes.len() - 1);
         bytes[at] ^= 1;
         store.replace(path, bytes);
     };
-    // The trailer of one pack: all its records are whole.
-    for pack in of("packs/").iter().take(1) {
-        spoil(pack, usize::MAX);
-    }
-    for folder in ["index/", "snapshots/", "keys/"] {
+    let spoil = |path: &ObjectPath, at: usize| spoil_in(&store, path, at);
+    // The trailer of a pack, all of whose records are whole; and an index object that does not name it, for with both
+    // gone nobody knows where its records begin.
+    let (packs, indexes) = (of("packs/"), of("index/"));
+    let mut pairs = packs.iter().flat_map(|pack| indexes.iter().map(move |index| (pack, index)));
+    let (pack, index) = pairs
+        .find(|(pack, index)| {
+            let trial = store.fork();
+            spoil_in(&trial, pack, usize::MAX);
+            spoil_in(&trial, index, 100);
+            let vault = open_vault(Box::new(trial)).unwrap();
+            repair(&vault, &crate::repair::request()).unwrap().0.makes_whole()
+        })
+        .expect("no pack can be rescued");
+    spoil(pack, usize::MAX);
+    spoil(index, 100);
+    for folder in ["snapshots/", "keys/"] {
         spoil(&of(folder)[0], 100);
     }
     // One that published nothing: a manifest that neither an object nor the log knows is not brought back.

@@ -4,9 +4,9 @@
 //! neither is written to, and no plaintext reaches any place but the output. Everything streams; what is held in memory are the
 //! keys of the rows found, and a piece of the row being written.
 //!
-//! - [`words`]: what people type. [`schema`], [`references`]: what a database declares.
-//! - [`subject`], [`rows`], [`closure`]: which rows. [`values`], [`document`], [`reading`]: what is written of them.
-//! - [`file`], [`keep`]: where it goes.
+//! - `words`: what people type. `schema`, `references`: what a database declares.
+//! - `subject`, `rows`, `closure`: which rows. `values`, `document`, `reading`: what is written of them.
+//! - `file`, `keep`: where it goes.
 
 mod closure;
 mod document;

@@ -121,7 +121,12 @@ fn two_copies(
     };
     let mut copies = Vec::new();
     for path in paths {
-        copies.push((path.clone(), read(planner.vault.store(), path)?));
+        let mut bytes = read(planner.vault.store(), path)?;
+        // One bad reading condemns nothing: these are the objects without which there is no vault.
+        if bytes.as_ref().is_some_and(|bytes| !is_right(bytes)) {
+            bytes = read(planner.vault.store(), path)?;
+        }
+        copies.push((path.clone(), bytes));
     }
     let right = copies.iter().find(|(_, bytes)| bytes.as_ref().is_some_and(|bytes| is_right(bytes))).cloned();
     let right = match right {
@@ -142,6 +147,11 @@ fn two_copies(
                 };
                 let why = if bytes.is_some() { "it is not what it was" } else { "it is missing" };
                 planner.put_back(&path, source, *hash, why);
+            }
+            (None, Some(_)) if path.as_str().starts_with(layout::CONFIG) => {
+                planner.plan.beyond_repair.push(format!(
+                    "{path}: no whole copy of it is left; `pagevault repair --from COPY` takes it from a copy of this vault"
+                ));
             }
             (None, Some(bytes)) => {
                 if KeySlot::decode(&bytes).is_err_and(|error| error.is_newer()) {

@@ -258,11 +258,11 @@ fn entry_in(vault: &Vault, bytes: &[u8], name: ObjectName) -> Result<PackEntry, 
     Ok(PackEntry { name, object_len: bytes.len() as u64, header, directory })
 }
 
-/// A store that fails once is no damage: three failures are.
+/// What is read badly once is no damage: three times is.
 fn persistently<T>(mut read: impl FnMut() -> Result<T, VaultError>) -> Result<T, VaultError> {
     let mut last = read();
     for _ in 0..2 {
-        if !matches!(last, Err(VaultError::Store(StoreError::Other { .. }))) {
+        if last.is_ok() || matches!(last, Err(VaultError::Store(StoreError::NotFound { .. }))) {
             break;
         }
         last = read();
