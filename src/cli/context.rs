@@ -104,7 +104,7 @@ impl Context {
     /// The store of an existing vault.
     pub(crate) fn open_store(&self) -> Result<Box<dyn Store>> {
         let place = self.place()?;
-        let store = store_at(&place.folder)?.ok_or_else(|| no_vault(&place))?;
+        let store = self.store_at(&place.folder)?.ok_or_else(|| no_vault(&place))?;
         self.progress.detail(&format!("vault: {}", store.describe()));
         Ok(store)
     }
@@ -116,7 +116,7 @@ impl Context {
         let named = variable.as_deref().unwrap_or_default().split(',').map(str::trim);
         let mut copies = Vec::new();
         for place in named.filter(|place| !place.is_empty()) {
-            match store_at(Path::new(place)) {
+            match self.store_at(Path::new(place)) {
                 Ok(Some(copy)) => copies.push(copy),
                 Ok(None) => self.progress.warn(&format!("there is no copy at {place}")),
                 Err(error) => self.progress.warn(&format!("a copy is not used: {error}")),
@@ -150,6 +150,34 @@ impl Context {
             self.progress
                 .note("hint: `pagevault sync --vault COPY --verify VAULT` mends the vault from the copy");
         }
+    }
+
+    /// The store at a place; `None` if there is no such folder.
+    pub(crate) fn store_at(&self, place: &Path) -> Result<Option<Box<dyn Store>>> {
+        let folder = absolute(place)?;
+        if let Some(address) = address(&folder) {
+            return self.remote(address).map(Some);
+        }
+        match folder.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Ok(metadata) if !metadata.is_dir() => {
+                let message = format!("{} is a file, not the folder of a vault", folder.display());
+                Err(Error::new(ErrorKind::NotFound, message).with_hint("name the folder of a vault"))
+            }
+            _ => Ok(Some(Box::new(LocalStore::open(folder)?))),
+        }
+    }
+
+    #[cfg(feature = "remote")]
+    fn remote(&self, address: &str) -> Result<Box<dyn Store>> {
+        super::remote::open(address, self)
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    fn remote(&self, _: &str) -> Result<Box<dyn Store>> {
+        Err(Error::new(ErrorKind::Usage, "this build of pagevault keeps vaults in folders only")
+            .with_hint("name a folder, or install pagevault with the feature `remote`"))
     }
 
     /// Finds and unlocks the vault.
@@ -237,36 +265,18 @@ fn place(option: Option<&Path>, environment: &Environment) -> Result<Place> {
     Ok(Place { folder: absolute(&folder)?, is_named })
 }
 
-/// The store at a place; `None` if there is no such folder.
-pub(crate) fn store_at(place: &Path) -> Result<Option<Box<dyn Store>>> {
-    let folder = absolute(place)?;
-    match folder.metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Ok(metadata) if !metadata.is_dir() => {
-            let message = format!("{} is a file, not the folder of a vault", folder.display());
-            Err(Error::new(ErrorKind::NotFound, message).with_hint("name the folder of a vault"))
-        }
-        _ => Ok(Some(Box::new(LocalStore::open(folder)?))),
-    }
-}
-
-/// As [`store_at`], and makes the folder.
-pub(crate) fn make_store_at(place: &Path) -> Result<Box<dyn Store>> {
-    Ok(Box::new(LocalStore::create(absolute(place)?)?))
-}
-
 /// The address, if a place is one rather than a folder.
 pub(crate) fn address(place: &Path) -> Option<&str> {
     place.to_str().filter(|text| text.contains("://"))
 }
 
-fn absolute(folder: &Path) -> Result<PathBuf> {
+/// A folder as an absolute path; an address as it is.
+pub(crate) fn absolute(folder: &Path) -> Result<PathBuf> {
     if let Ok(local) = folder.strip_prefix("file:") {
         return Ok(Path::new("/").join(local));
     }
     if address(folder).is_some() {
-        let message = "the place is an address; this version keeps vaults in folders".to_owned();
-        return Err(Error::new(ErrorKind::Usage, message).with_hint("name a folder, such as a mounted one"));
+        return Ok(folder.to_path_buf());
     }
     std::path::absolute(folder).map_err(|error| {
         Error::new(
@@ -331,9 +341,9 @@ mod tests {
     #[test]
     fn nowhere_and_elsewhere_are_usage_errors() {
         assert_eq!(place(None, &Environment::default()).unwrap_err().kind(), ErrorKind::Usage);
-        let named = |text: &str| place(Some(Path::new(text)), &Environment::default());
-        assert_eq!(named("s3://bucket/vault").unwrap_err().kind(), ErrorKind::Usage);
-        assert_eq!(named("file:///srv/vault").unwrap().folder, Path::new("/srv/vault"));
+        let named = |text: &str| place(Some(Path::new(text)), &Environment::default()).unwrap().folder;
+        assert_eq!(address(&named("s3://bucket/vault")), Some("s3://bucket/vault"));
+        assert_eq!(named("file:///srv/vault"), Path::new("/srv/vault"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod key_file;
 mod make;
 mod output;
 mod progress;
+#[cfg(feature = "remote")]
+mod remote;
 mod secret;
 mod terminal;
 mod text;

@@ -22,6 +22,8 @@ mod fault;
 mod local;
 mod memory;
 mod path;
+#[cfg(feature = "remote")]
+mod remote;
 mod retry;
 mod throttle;
 
@@ -41,6 +43,8 @@ pub use fault::{Fault, FaultStore, LoggedOperation};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use path::ObjectPath;
+#[cfg(feature = "remote")]
+pub use remote::{Credentials, Limits, RemoteAddress, RemoteStore, Service};
 pub use retry::{Patience, RetryStore};
 pub use throttle::ThrottledStore;
 

@@ -22,6 +22,12 @@ mod far_away;
 mod history;
 mod live;
 mod recover;
+#[cfg(feature = "remote")]
+mod remote_hosts;
+#[cfg(feature = "remote")]
+#[path = "../../src/store/remote/tests/servers.rs"]
+#[allow(dead_code, reason = "the unit tests share it")]
+mod servers;
 mod restore_cases;
 mod round_trip;
 mod secrecy;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pagevault::operations::sync::{SyncReport, SyncRequest, identity, sync};
-use pagevault::store::{MemoryStore, Store, ThrottledStore};
+use pagevault::store::{LocalStore, MemoryStore, Store, ThrottledStore};
 use pagevault::{Error, ErrorKind, Result};
 
 use super::super::args::SyncArgs;
-use super::super::context::{Context, address, make_store_at, store_at};
+use super::super::context::{Context, absolute, address};
 use super::super::failure::{Outcome, describe};
 use super::super::text::{milliseconds, printable, size};
 
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &SyncArgs, context: &Context) -> Result<Outcome> {
 }
 
 fn one(source: &dyn Store, place: &Path, args: &SyncArgs, context: &Context) -> Result<SyncReport> {
-    let destination = destination(place, args)?;
+    let destination = destination(place, args, context)?;
     if destination.describe() == source.describe() {
         return Err(Error::new(ErrorKind::Usage, "it is the vault itself").with_hint("name another place"));
     }
@@ -66,11 +66,11 @@ fn one(source: &dyn Store, place: &Path, args: &SyncArgs, context: &Context) -> 
 }
 
 /// The store of a destination; a folder is made, unless nothing is to be done but planning.
-fn destination(place: &Path, args: &SyncArgs) -> Result<Box<dyn Store>> {
-    match store_at(place)? {
+fn destination(place: &Path, args: &SyncArgs, context: &Context) -> Result<Box<dyn Store>> {
+    match context.store_at(place)? {
         Some(store) => Ok(store),
         None if args.dry_run => Ok(Box::new(MemoryStore::new())),
-        None => make_store_at(place),
+        None => Ok(Box::new(LocalStore::create(absolute(place)?)?)),
     }
 }
 
