@@ -87,15 +87,15 @@ impl Output {
 
     /// Writes `value` as one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
-        let failed = |error| {
-            Error::new(ErrorKind::Failed, "cannot express the result as JSON").with_source(error)
-        };
+        let failed =
+            |error| Error::new(ErrorKind::Failed, "cannot express the result as JSON").with_source(error);
         let counters = self.counters.borrow();
         let mut line = if counters.is_empty() {
             serde_json::to_vec(value).map_err(failed)?
         } else {
             let requests = counters.iter().map(|Counter(ask)| ask());
-            let requests: Vec<Requests> = requests.map(|(place, counts)| Requests::new(place, &counts)).collect();
+            let requests: Vec<Requests> =
+                requests.map(|(place, counts)| Requests::new(place, &counts)).collect();
             let mut value = serde_json::to_value(value).map_err(failed)?;
             if let Some(fields) = value.as_object_mut() {
                 fields.insert("requests".to_owned(), serde_json::to_value(requests).map_err(failed)?);

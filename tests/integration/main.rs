@@ -24,13 +24,13 @@ mod live;
 mod recover;
 #[cfg(feature = "remote")]
 mod remote_hosts;
+mod restore_cases;
+mod round_trip;
+mod secrecy;
 #[cfg(feature = "remote")]
 #[path = "../../src/store/remote/tests/servers.rs"]
 #[allow(dead_code, reason = "the unit tests share it")]
 mod servers;
-mod restore_cases;
-mod round_trip;
-mod secrecy;
 mod support;
 mod synced;
 mod tamper;

@@ -128,7 +128,8 @@ fn two_hosts_share_a_vault_though_one_is_killed_again_and_again() {
     for round in 0..6 {
         one.change(round);
         two.change(round);
-        let mut killed = two.command(&["snapshot", "two.db"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut killed =
+            two.command(&["snapshot", "two.db"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| one.run(&["snapshot", "one.db"]));
             std::thread::sleep(Duration::from_millis(u64::from(round) * 120));

@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn the_parts_of_an_address() {
-        let s3 = parse("s3://bucket/some/prefix/?endpoint=http://127.0.0.1:9000&region=eu-1&style=path").unwrap();
+        let s3 =
+            parse("s3://bucket/some/prefix/?endpoint=http://127.0.0.1:9000&region=eu-1&style=path").unwrap();
         assert_eq!((s3.service(), s3.host(), s3.path()), (Service::S3, "bucket", "some/prefix"));
         assert_eq!(s3.option("endpoint"), Some("http://127.0.0.1:9000"));
         assert_eq!(s3.to_string(), "s3://bucket/some/prefix");

@@ -43,7 +43,8 @@ pub(super) fn connect(address: &RemoteAddress, credentials: &Credentials) -> Res
     opendal::install_default();
     let failed = |error: opendal::Error| address.invalid(error.message());
     let first_temporary = getrandom::u64().map_err(|error| address.invalid(&error.to_string()))?;
-    let connected = |operator, writing| Connected { operator, prefix: String::new(), writing, first_temporary };
+    let connected =
+        |operator, writing| Connected { operator, prefix: String::new(), writing, first_temporary };
     let root = format!("/{}", address.path());
     match address.service() {
         Service::S3 => {

@@ -60,7 +60,10 @@ pub struct RemoteStore {
 /// Without the operator, whose configuration holds credentials.
 impl std::fmt::Debug for RemoteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemoteStore").field("place", &self.place).field("writing", &self.writing).finish_non_exhaustive()
+        f.debug_struct("RemoteStore")
+            .field("place", &self.place)
+            .field("writing", &self.writing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,7 +168,9 @@ impl RemoteStore {
         let request = async {
             match self.operator.write_with(key, body).if_not_exists(absent).await {
                 Ok(_) => Ok(Put::Created),
-                Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) =>
+                {
                     Ok(Put::AlreadyPresent)
                 }
                 Err(error) => Err(error),

@@ -17,7 +17,13 @@ fn s3_conforms() {
     let Some(server) = S3Server::start(false) else { return skip("s3s-fs") };
     for style in ["&timeout=20", "&connections=2"] {
         let prefix = if style.contains("timeout") { "one/deep" } else { "two" };
-        conformance::run(&open(&format!("s3://{}/{prefix}?anonymous=yes&endpoint={}{style}", S3Server::BUCKET, server.endpoint())));
+        // This server looks first and writes then (its own code, 0.14.1), which four writers at once find out; S3 itself
+        // decides.
+        conformance::run_without_races(&open(&format!(
+            "s3://{}/{prefix}?anonymous=yes&endpoint={}{style}",
+            S3Server::BUCKET,
+            server.endpoint()
+        )));
     }
 }
 

@@ -50,7 +50,8 @@ impl Server {
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));
-    let folders = std::env::split_paths(&path).chain(home).chain(["/usr/sbin".into(), "/usr/local/bin".into()]);
+    let folders =
+        std::env::split_paths(&path).chain(home).chain(["/usr/sbin".into(), "/usr/local/bin".into()]);
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
@@ -112,7 +113,12 @@ impl SshServer {
             );
             std::fs::write(folder.join("config"), config).unwrap();
             std::fs::create_dir(folder.join("files")).unwrap();
-            vec!["-D".to_owned(), "-e".to_owned(), "-f".to_owned(), folder.join("config").display().to_string()]
+            vec![
+                "-D".to_owned(),
+                "-e".to_owned(),
+                "-f".to_owned(),
+                folder.join("config").display().to_string(),
+            ]
         });
         server.map(Self)
     }
@@ -120,7 +126,9 @@ impl SshServer {
     pub(crate) fn address(&self, place: &str) -> String {
         let folder = self.0.folder.path().display();
         let port = self.0.port;
-        format!("sftp://127.0.0.1:{port}{folder}/files/{place}?key={folder}/user&known-hosts=accept&timeout=20")
+        format!(
+            "sftp://127.0.0.1:{port}{folder}/files/{place}?key={folder}/user&known-hosts=accept&timeout=20"
+        )
     }
 }
 
