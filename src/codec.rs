@@ -8,12 +8,16 @@ use zstd::zstd_safe::{CCtx, DCtx};
 use crate::format::directory::Encoding;
 use crate::ids::ChunkId;
 
-/// zstd's level unless the user asks for another.
-pub const DEFAULT_LEVEL: i32 = 3;
+/// zstd's level for chunks in full, unless the user asks for another. On 64 KiB of pages level 3 makes them 2 % smaller and
+/// takes half as long again (docs/performance.md).
+pub const DEFAULT_LEVEL: i32 = 1;
 
-/// The highest level used for deltas. Beyond it a delta of pages gets 3 % smaller and takes twice as long; below level 1
-/// it gets a hundred times larger (docs/performance.md).
+/// The level of deltas. Beyond it a delta of pages gets 3 % smaller and takes twice as long; level 1 makes it 14 %
+/// larger, and below that it gets a hundred times larger (docs/performance.md).
 const DELTA_LEVEL: i32 = 2;
+
+/// The level of index objects, manifests and logs.
+const BODY_LEVEL: i32 = 3;
 
 /// A delta is kept only if it is smaller than this share of the chunk's own compressed size (numerator,
 /// denominator): beyond it the chunk becomes the new full version.
@@ -77,7 +81,7 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// An encoder for zstd `level`.
+    /// An encoder for zstd `level`, as far as chunks are stored in full.
     #[must_use]
     pub fn new(level: i32) -> Self {
         Self {
@@ -92,14 +96,13 @@ impl Encoder {
     /// Encodes `plain` into `output`: as a delta if that is much smaller, else in full.
     pub fn encode(&mut self, plain: &[u8], bases: Bases<'_>, output: &mut Vec<u8>) -> Encoding {
         let Some(full) = bases.full.filter(Base::is_raw) else { return self.encode_full(plain, output) };
-        let level = self.level.min(DELTA_LEVEL);
-        if !self.compress(plain, Some(full.plain), level) {
+        if !self.compress(plain, Some(full.plain), DELTA_LEVEL) {
             return self.encode_full(plain, output);
         }
         let mut delta = std::mem::take(&mut self.scratch);
         let (mut base, mut depth) = (full, 1);
         if let Some(middle) = bases.middle.filter(Base::is_raw)
-            && self.compress(plain, Some(middle.plain), level)
+            && self.compress(plain, Some(middle.plain), DELTA_LEVEL)
             && self.scratch.len() < delta.len() * MIDDLE_SHARE.0 / MIDDLE_SHARE.1
         {
             std::mem::swap(&mut delta, &mut self.scratch);
@@ -215,7 +218,7 @@ impl Decoder {
 #[must_use]
 pub fn compress_body(plain: &[u8]) -> Option<Vec<u8>> {
     let mut frame = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
-    zstd::zstd_safe::compress(&mut frame, plain, DEFAULT_LEVEL).ok()?;
+    zstd::zstd_safe::compress(&mut frame, plain, BODY_LEVEL).ok()?;
     (frame.len() < plain.len()).then_some(frame)
 }
 

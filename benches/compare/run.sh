@@ -8,23 +8,28 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source=tools.sh
 . "$here/tools.sh"
+# shellcheck source=extras.sh
+. "$here/extras.sh"
 
 usage() {
     cat <<'TEXT'
 usage: run.sh [--megabytes 500] [--rounds 3] [--hours 24] [--transactions 1000]
+              [--large 4000] [--small 1000]
               [--tools pagevault,restic,borg,rustic] [--work DIR] [--results FILE]
 
 Every round builds a database, snapshots it with each tool, then lets it change for some "hours", each
 followed by a snapshot with each tool, and restores the first and the last state, verified by SHA-256.
+Then, pagevault alone, once: a database in rollback mode (every round), one of --large megabytes, and --small
+databases in one call; 0 leaves either out.
 --work DIR      where databases and vaults go (default: a new folder below $TMPDIR, removed at the end)
 --results FILE  keep every single measurement (tab-separated: tool, measure, value)
 TEXT
 }
 
-megabytes=500 rounds=3 hours=24 transactions=1000 wanted=pagevault,restic,borg,rustic work='' results=''
+megabytes=500 rounds=3 hours=24 transactions=1000 large=4000 small=1000 wanted=pagevault,restic,borg,rustic work='' results=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --megabytes | --rounds | --hours | --transactions | --work | --results)
+        --megabytes | --rounds | --hours | --transactions | --large | --small | --work | --results)
             [ $# -ge 2 ] || { usage >&2; exit 2; }
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         --tools) wanted=${2:?}; shift 2 ;;
@@ -59,7 +64,9 @@ if [ -z "$work" ]; then
 fi
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
-[ ! -e "$work/round" ] || die "$work/round is in the way: left by an interrupted run?"
+for left in round rollback large small; do
+    [ ! -e "$work/$left" ] || die "$work/$left is in the way: left by an interrupted run?"
+done
 results=${results:-$work/results.tsv}
 : >"$results"
 
@@ -97,6 +104,10 @@ snapshot() {
     local tool=$1 hour=$2 measure=$3
     "${tool}_snapshot" "$hour"
     measure "$tool" "$measure" "$data" "${command[@]}"
+    # For how long the application could not write (or its log not be reset): said by the tool that holds it.
+    local hold
+    hold=$(sed -n 's/.*"hold_ms": *\([0-9]*\).*/\1/p' "$work/log")
+    [ -z "$hold" ] || record "$tool" "$measure.hold_s" "$(awk "BEGIN { print $hold / 1000 }")"
 }
 
 restore() {
@@ -143,6 +154,10 @@ run_round() {
         record "$tool" hourly.stored_all $(($(stored_bytes "$round_folder/$tool") - before[$tool]))
         restore "$tool" 0 restore_first "$first_sha256"
         restore "$tool" "$hours" restore_last "$last_sha256"
+        # What the others leave to the user.
+        if [ "$tool" = pagevault ]; then
+            check=full restore pagevault "$hours" restore_checked "$last_sha256"
+        fi
     done
     rm -rf -- "$round_folder"
 }
@@ -150,7 +165,12 @@ run_round() {
 for ((round = 1; round <= rounds; round++)); do
     say "round $round of $rounds"
     run_round "$round"
+    [[ " ${tools[*]} " != *" pagevault "* ]] || run_rollback "$round"
 done
+if [[ " ${tools[*]} " = *" pagevault "* ]]; then
+    [ "$large" = 0 ] || { say "a database of $large MB"; run_large; }
+    [ "$small" = 0 ] || { say "$small databases"; run_small; }
+fi
 
 # The table: a line of text, its measure, its unit and the floor that no tool can pass.
 {
@@ -171,7 +191,21 @@ done
         "restore of the first, CPU|restore_first.cpu_s|s|copy.cpu_s" \
         "restore of the last, wall|restore_last.wall_s|s|copy.wall_s" \
         "restore of the last, CPU|restore_last.cpu_s|s|copy.cpu_s" \
-        "restore of the last, peak memory|restore_last.peak_mib|MiB|"
+        "restore of the last, peak memory|restore_last.peak_mib|MiB|" \
+        "restore of the last and SQLite's full check, wall|restore_checked.wall_s|s|" \
+        "hold of an hourly snapshot, WAL mode|hourly.hold_s|s|" \
+        "hold of an hourly snapshot, rollback mode|rollback_hourly.hold_s|s|" \
+        "hourly snapshot, rollback mode, wall|rollback_hourly.wall_s|s|sha256.wall_s" \
+        "first snapshot of $large MB, wall|large_first.wall_s|s|large_sha256.wall_s" \
+        "first snapshot of $large MB, peak memory|large_first.peak_mib|MiB|" \
+        "hourly snapshot of $large MB, wall|large_hourly.wall_s|s|large_sha256.wall_s" \
+        "hourly snapshot of $large MB, peak memory|large_hourly.peak_mib|MiB|" \
+        "restore of $large MB, wall|large_restore.wall_s|s|" \
+        "restore of $large MB, peak memory|large_restore.peak_mib|MiB|" \
+        "$small databases of 1 MB in one call, wall|small_first.wall_s|s|" \
+        "$small databases of 1 MB, peak memory|small_first.peak_mib|MiB|" \
+        "$small databases, unchanged, wall|small_unchanged.wall_s|s|" \
+        "$small databases, unchanged, stored|small_unchanged.stored|B|"
 } >"$work/lines"
 
 printf '%s MB, %s hours of %s transactions, medians of %s round(s); %s CPUs (%s), Linux %s, load %s\n\n' \

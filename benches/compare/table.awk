@@ -36,16 +36,17 @@ END {
     print head " floor |"; print rule "---|"
     for (l = 1; l <= line_count; l++) {
         split(lines[l], part, "|")
-        row = "| " part[1] " |"
+        row = "| " part[1] " |"; any = 0
         base = median(tool[1] SUBSEP part[2])
         for (t = 1; t <= tool_count; t++) {
             x = median(tool[t] SUBSEP part[2])
+            if (x != "") any = 1
             row = row " " show(x, part[3])
             if (t > 1 && base > 0 && x != "") row = row sprintf(" (%.1fx)", x / base)
             row = row " |"
         }
         floor = part[4] == "" ? "" : median("floor" SUBSEP part[4])
-        print row " " show(floor, part[3]) " |"
+        if (any) print row " " show(floor, part[3]) " |"
     }
     print ""
     print "Floors: `openssl dgst -sha256` of the database for snapshots, `cp` for restores. Ratios are to " heading[1] "."

@@ -25,7 +25,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
 fn full(criterion: &mut Criterion, chunks: &[&[u8]]) {
     let mut group = criterion.benchmark_group("compression/full");
     group.throughput(Throughput::Bytes(CHUNK_SIZE as u64));
-    for level in [1, DEFAULT_LEVEL, 6, 9] {
+    for level in [DEFAULT_LEVEL, 2, 3, 6, 9] {
         let (mut encoder, mut encoded) = (Encoder::new(level), Vec::new());
         let mut plain = chunks.iter().cycle();
         group.bench_function(format!("encode-level-{level}"), |bencher| {

@@ -99,6 +99,7 @@ fn restores(
                 target: database.beside("restored.db"),
                 overwrite: true,
                 check,
+                safety: None,
             };
             bencher.iter(|| restore(&vault, &request, &clock(), &Silent).unwrap());
         });

@@ -93,7 +93,12 @@ pub(crate) fn create_vault(store: Box<dyn Store>) -> Vault {
 
 /// The vault in `store`, opened anew.
 pub(crate) fn open_vault(store: Box<dyn Store>) -> Vault {
-    LockedVault::find(store).unwrap().unlock(&unlocker(), &LocalFolders::default()).unwrap()
+    open_vault_with(store, &LocalFolders::default())
+}
+
+/// As [`open_vault`], with folders on this machine.
+pub(crate) fn open_vault_with(store: Box<dyn Store>, folders: &LocalFolders) -> Vault {
+    LockedVault::find(store).unwrap().unlock(&unlocker(), folders).unwrap()
 }
 
 /// A new vault in memory, and its store.

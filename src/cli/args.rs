@@ -11,13 +11,16 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use pagevault::format::manifest::Kind;
 use pagevault::operations::list::SnapshotSpec;
-use pagevault::sqlite::CheckLevel;
 
 use super::values;
 
+mod guard;
+mod restore;
 mod sync;
 
-pub(crate) use sync::SyncArgs;
+pub(crate) use self::guard::GuardArgs;
+pub(crate) use self::restore::RestoreArgs;
+pub(crate) use self::sync::SyncArgs;
 
 /// Encrypted, incremental, verified backups of live `SQLite` databases.
 #[derive(Debug, Parser)]
@@ -37,13 +40,14 @@ First steps:
   pagevault snapshot app.db              back up; makes a vault and a key file if there is none
   pagevault list                         what there is
   pagevault restore latest --to new.db   bring it back as a new file
+  pagevault restore app@-2h --into app.db    bring it back into the database, while it is in use
   pagevault key recovery                 print a key to keep on paper
 
 The key is the one that an option names, else the variable of that option, else PAGEVAULT_PASSWORD, else the key \
 file pagevault/vault.key in the user's configuration folder, else a passphrase that is asked for.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot unlock, 6 not found, \
-7 busy, 9 refused, 130 interrupted.";
+7 busy, 9 refused, 10 guard rolled back, 11 guard could not roll back, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -97,6 +101,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Restore a snapshot
     Restore(RestoreArgs),
+    /// Run a migration between two snapshots, verify what it did, and roll it back if it is not right
+    Guard(GuardArgs),
     /// Verify the vault
     Check(CheckArgs),
     /// Copy the vault to another place
@@ -174,7 +180,7 @@ pub(crate) struct SnapshotArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     /// From 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 3,
+    #[arg(long, value_name = "LEVEL", default_value_t = 1,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compression_level: i32,
 }
@@ -212,28 +218,6 @@ pub(crate) struct ShowArgs {
     /// The snapshot
     #[arg(value_name = "SNAP")]
     pub(crate) snapshot: SnapshotSpec,
-}
-
-/// Options of `restore`.
-#[derive(Debug, Args)]
-#[command(after_help = format!("{SNAP_HELP}
-
-Examples:
-  pagevault restore latest --to restored.db
-  pagevault restore app@-2h --to /tmp/app.db --check quick"))]
-pub(crate) struct RestoreArgs {
-    /// The snapshot
-    #[arg(value_name = "SNAP")]
-    pub(crate) snapshot: SnapshotSpec,
-    /// The file to write; it appears when it is complete and verified
-    #[arg(long, value_name = "PATH")]
-    pub(crate) to: PathBuf,
-    /// Replace the file if it exists
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// How thoroughly SQLite checks the restored file: quick_check, integrity_check or not at all
-    #[arg(long, value_name = "LEVEL", default_value = "full", value_parser = values::check_level())]
-    pub(crate) check: CheckLevel,
 }
 
 /// Options of `check`.

@@ -17,6 +17,10 @@ pub(crate) enum Outcome {
     Done,
     /// What went wrong has been said; only the exit code is left to give.
     Reported(ErrorKind),
+    /// `guard` has put the databases back.
+    RolledBack,
+    /// `guard` could not put the databases back.
+    RollbackFailed,
 }
 
 impl Outcome {
@@ -25,6 +29,8 @@ impl Outcome {
         match self {
             Self::Done => 0,
             Self::Reported(kind) => exit_code(kind),
+            Self::RolledBack => 10,
+            Self::RollbackFailed => 11,
         }
     }
 }

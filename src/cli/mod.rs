@@ -3,16 +3,19 @@
 //! - [`args`], [`values`]: what can be typed.
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`], [`host`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
+//! - [`child`], [`guard_record`]: another program run in between, and what is remembered of it.
 //! - [`output`], [`progress`], [`terminal`], [`text`]: results, everything else that is said, questions, forms.
 //! - [`failure`]: exit codes and error messages.
 
 #[expect(clippy::doc_markdown, reason = "its comments are help texts, which are plain text")]
 mod args;
+mod child;
 mod commands;
 mod context;
 mod environment;
 mod failure;
 mod files;
+mod guard_record;
 mod host;
 mod key_file;
 mod make;

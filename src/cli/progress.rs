@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pagevault::monitor::Monitor;
+use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::text::printable;
@@ -30,13 +31,21 @@ pub(crate) struct Progress {
     loudness: Loudness,
     current: Mutex<Option<ProgressBar>>,
     interrupted: Arc<AtomicBool>,
+    /// What was registered for signals.
+    listening: Mutex<Vec<SigId>>,
 }
 
 impl Progress {
     /// With bars where `bars` is wanted and standard error is a terminal.
     pub(crate) fn new(bars: bool, loudness: Loudness) -> Self {
         let bars = bars && loudness > Loudness::Quiet && std::io::stderr().is_terminal();
-        Self { bars, loudness, current: Mutex::default(), interrupted: Arc::default() }
+        Self {
+            bars,
+            loudness,
+            current: Mutex::default(),
+            interrupted: Arc::default(),
+            listening: Mutex::default(),
+        }
     }
 
     /// From now on a first signal asks to stop, and a second one ends the process at once. Without this a
@@ -49,8 +58,17 @@ impl Progress {
             let flag = || Arc::clone(&self.interrupted);
             // In this order: the first signal finds the flag unset. Where a handler cannot be had, the signal
             // ends the process as it always did.
-            let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, flag());
-            let _ = signal_hook::flag::register(signal, flag());
+            let shutdown = signal_hook::flag::register_conditional_shutdown(signal, 130, flag());
+            let wish = signal_hook::flag::register(signal, flag());
+            let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+            listening.extend(shutdown.into_iter().chain(wish));
+        }
+    }
+
+    /// From now on signals mean nothing here: somebody else hears them, and what goes on is not to be stopped half-way.
+    pub(crate) fn stop_listening(&self) {
+        for id in self.listening.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            signal_hook::low_level::unregister(id);
         }
     }
 

@@ -130,6 +130,13 @@ impl ObjectSealer {
         self.bytes.reserve(bytes);
     }
 
+    /// Goes on in the memory of `buffer`, whose content is given up.
+    pub fn reuse(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.append(&mut self.bytes);
+        self.bytes = buffer;
+    }
+
     /// Bytes so far.
     #[must_use]
     pub const fn len(&self) -> usize {

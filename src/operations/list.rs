@@ -221,11 +221,13 @@ fn parse_moment(text: &str) -> Option<Moment> {
         let ago = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
         return (!ago.is_negative()).then_some(Moment::Ago(ago));
     }
+    // `list` shows whole seconds: what it shows as made at 10:00:05 is found by that.
+    let rest_of_second = SignedDuration::from_nanos(if is_to_the_second(text) { 999_999_999 } else { 0 });
+    let at = |instant: Timestamp| Moment::At(instant.saturating_add(rest_of_second).unwrap_or(instant));
     if let Ok(instant) = text.parse::<Timestamp>() {
-        return Some(Moment::At(instant));
+        return Some(at(instant));
     }
-    let civil =
-        |time: DateTime| time.to_zoned(TimeZone::system()).ok().map(|zoned| Moment::At(zoned.timestamp()));
+    let civil = |time: DateTime| time.to_zoned(TimeZone::system()).ok().map(|zoned| at(zoned.timestamp()));
     if let Ok(date) = text.parse::<Date>()
         && !text.contains(['T', 't', ' '])
     {
@@ -233,6 +235,14 @@ fn parse_moment(text: &str) -> Option<Moment> {
         return civil(date.at(23, 59, 59, 999_999_999));
     }
     civil(text.parse().ok()?)
+}
+
+/// Whether a time is given with seconds and without a fraction of one.
+fn is_to_the_second(text: &str) -> bool {
+    let Some((_, time)) = text.split_once(['T', 't', ' ']) else { return false };
+    let end = time.find(|character: char| !character.is_ascii_digit() && character != ':');
+    let (clock, rest) = time.split_at(end.unwrap_or(time.len()));
+    clock.matches(':').count() == 2 && !rest.starts_with(['.', ','])
 }
 
 impl fmt::Display for SnapshotSpec {
@@ -381,8 +391,10 @@ mod tests {
         assert_eq!(parse("app@latest"), Ok(SnapshotSpec::Of(Some("app".to_owned()), Moment::Latest)));
         let ago = Moment::Ago(SignedDuration::from_hours(2));
         assert_eq!(parse("app@-2h"), Ok(SnapshotSpec::Of(Some("app".to_owned()), ago)));
-        let at = Moment::At("2026-11-22T10:00:00Z".parse().unwrap());
-        assert_eq!(parse("2026-11-22T10:00:00Z"), Ok(SnapshotSpec::Of(None, at)));
+        let at = |time: &str| Ok(SnapshotSpec::Of(None, Moment::At(time.parse().unwrap())));
+        assert_eq!(parse("2026-11-22T10:00:00.5Z"), at("2026-11-22T10:00:00.5Z"));
+        assert_eq!(parse("2026-11-22T10:00:05Z"), at("2026-11-22T10:00:05.999999999Z"));
+        assert_eq!(parse("2026-11-22T10:00Z"), at("2026-11-22T10:00:00Z"));
         assert!(matches!(parse("app@2026-11-22T10:00"), Ok(SnapshotSpec::Of(Some(_), Moment::At(_)))));
         assert!(matches!(parse("app@2026-11-22"), Ok(SnapshotSpec::Of(Some(_), Moment::At(_)))));
         for wrong in ["", "abc", "xyzw", "latest:weekly", "@latest", "app@", "app@noon", "app@--2h", "-2h"] {

@@ -9,15 +9,21 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Instant;
+
+use crossbeam_channel::{Sender, bounded};
 
 use super::assemble::assemble;
 use super::list::{SnapshotSpec, find};
+use super::replace::Keeper;
+use super::snapshot::Host;
 use crate::checksum::Sha256;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{SnapshotId, to_hex};
 use crate::monitor::Monitor;
+use crate::page_source::PageSource;
 use crate::sqlite::{CheckLevel, FileImage, ForeignKeyProblem, Integrity, verify_image};
 use crate::vault::{Snapshot, Vault};
 
@@ -35,12 +41,14 @@ pub struct RestoreRequest {
     pub overwrite: bool,
     /// How thoroughly `SQLite` checks the image before it gets its name.
     pub check: CheckLevel,
+    /// This machine, for the snapshot of a database that is replaced; without it, none is taken.
+    pub safety: Option<Host>,
 }
 
 impl RestoreRequest {
     /// Restores `snapshot` to `target`, which must not exist, checked in full.
     pub fn new(snapshot: SnapshotSpec, target: impl Into<PathBuf>) -> Self {
-        Self { snapshot, target: target.into(), overwrite: false, check: CheckLevel::Full }
+        Self { snapshot, target: target.into(), overwrite: false, check: CheckLevel::Full, safety: None }
     }
 }
 
@@ -55,6 +63,22 @@ pub struct Verified {
     pub required_tables: bool,
     /// Broken references, as the application left them.
     pub foreign_keys: Vec<ForeignKeyProblem>,
+    /// A live database was read back and is the image: `Some(false)` if its applications had gone on writing before it
+    /// could be compared, `None` for a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<bool>,
+}
+
+/// How a restore reached its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A new file.
+    File,
+    /// A file in the place of another.
+    Replaced,
+    /// One transaction on a live database.
+    Pages,
 }
 
 /// A finished restore, in the words of docs/cli.md.
@@ -72,6 +96,15 @@ pub struct RestoreReport {
     pub sha256: Sha256,
     /// What was proven.
     pub verified: Verified,
+    /// How it was done.
+    pub method: Method,
+    /// What was there before.
+    pub safety_snapshot: Option<SnapshotId>,
+    /// Pages that were written.
+    pub pages_written: u64,
+    /// Milliseconds for which nobody else could write to a live database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_ms: Option<u64>,
     /// Milliseconds, all in all.
     pub duration_ms: u64,
     /// Milliseconds of that for `SQLite`'s checks.
@@ -92,10 +125,9 @@ pub fn restore(
     let started = Instant::now();
     // The index after the manifest: what a snapshot published just now needs was named before it was there.
     let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
-    for skipped in vault.load_index()? {
-        monitor.warn(&format!("index object {} is not used: {}", skipped.name, skipped.error));
-    }
+    super::load_index(vault, monitor)?;
     let existing = inspect_target(&request.target, request.overwrite)?;
+    let mut keeper = Keeper::new(vault, request, existing.is_some(), &snapshot, clock, monitor)?;
     let mut temporary = Temporary::create(&request.target)?;
     monitor.begin("restore", &snapshot.manifest.name, snapshot.manifest.content.len());
     let assembled = assemble(vault, &snapshot, monitor, &mut |piece| temporary.write(piece));
@@ -107,8 +139,12 @@ pub fn restore(
     if monitor.interrupted() {
         return Err(Error::new(ErrorKind::Interrupted, "interrupted; the target is as it was"));
     }
-    temporary.put_in_place(&request.target, existing.as_ref())?;
+    temporary.put_in_place(&request.target, existing.as_ref(), &mut keeper)?;
     Ok(RestoreReport {
+        method: if existing.is_some() { Method::Replaced } else { Method::File },
+        safety_snapshot: keeper.kept(),
+        pages_written: snapshot.manifest.content.geometry().map_or(0, |geometry| geometry.page_count.into()),
+        hold_ms: None,
         snapshot_id: snapshot.id,
         database: snapshot.manifest.name.clone(),
         target: request.target.display().to_string(),
@@ -120,7 +156,7 @@ pub fn restore(
     })
 }
 
-fn millis(since: Instant) -> u64 {
+pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -190,6 +226,32 @@ fn io(path: &Path, verb: &str, error: std::io::Error) -> Error {
 }
 
 fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: CheckLevel) -> Result<Verified> {
+    prove_image(snapshot, sha256, level, || Ok(Box::new(FileImage::new(temporary.reopen()?)?)))
+}
+
+/// Proves an image where it is, in the vault: nothing is written anywhere.
+pub(super) fn prove_stored(
+    vault: &Vault,
+    snapshot: &Snapshot,
+    level: CheckLevel,
+    monitor: &dyn Monitor,
+) -> Result<(Sha256, Verified)> {
+    monitor.begin("verify", &snapshot.manifest.name, snapshot.manifest.content.len());
+    let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
+    monitor.finish();
+    let sha256 = assembled?;
+    let gone = || Error::new(ErrorKind::Refused, format!("snapshot {} is no database", snapshot.id.short()));
+    let verified =
+        prove_image(snapshot, sha256, level, || Ok(Box::new(vault.image(snapshot).ok_or_else(gone)?)))?;
+    Ok((sha256, verified))
+}
+
+fn prove_image(
+    snapshot: &Snapshot,
+    sha256: Sha256,
+    level: CheckLevel,
+    image: impl FnOnce() -> Result<Box<dyn PageSource>>,
+) -> Result<Verified> {
     let matches = snapshot.manifest.sha256.map(|expected| expected == sha256);
     if matches == Some(false) {
         return Err(Error::new(
@@ -203,13 +265,13 @@ fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: Chec
         integrity_check: Integrity::Skipped,
         required_tables: true,
         foreign_keys: Vec::new(),
+        live: None,
     };
     if snapshot.manifest.content.is_empty() || snapshot.manifest.content.geometry().is_none() {
         return Ok(verified);
     }
-    let file = temporary.reopen()?;
     let required = &snapshot.manifest.details.required_tables;
-    let report = verify_image(Box::new(FileImage::new(file)?), level, required)?;
+    let report = verify_image(image()?, level, required)?;
     if let Integrity::Damaged { findings } = &report.integrity {
         let first = findings.first().map_or("", String::as_str);
         return Err(Error::new(
@@ -236,7 +298,41 @@ fn prove(snapshot: &Snapshot, temporary: &Temporary, sha256: Sha256, level: Chec
 struct Temporary {
     path: PathBuf,
     file: File,
+    flusher: Flusher,
+    unflushed: usize,
     in_place: bool,
+}
+
+/// Bytes after which the operating system is asked to write what is there.
+const FLUSH_AFTER: usize = 32 << 20;
+
+/// Makes what was written so far durable beside the rest of the work, so that the last fsync is short. Its answer counts:
+/// the system reports a failed write to one fsync only.
+struct Flusher {
+    orders: Option<Sender<()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Flusher {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let file = file.try_clone()?;
+        let (orders, inbox) = bounded(1);
+        let thread = std::thread::spawn(move || inbox.iter().try_for_each(|()| file.sync_data()));
+        Ok(Self { orders: Some(orders), thread: Some(thread) })
+    }
+
+    /// Does not wait: while one flush is going on, another one is of no use.
+    fn flush(&self) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.try_send(());
+        }
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.orders = None;
+        let failed = || std::io::Error::other("the thread that flushes it failed");
+        self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(failed())))
+    }
 }
 
 impl Temporary {
@@ -261,11 +357,21 @@ impl Temporary {
             .mode(0o600)
             .open(&path)
             .map_err(|error| io(&path, "create", error))?;
-        Ok(Self { path, file, in_place: false })
+        let flusher = Flusher::of(&file).map_err(|error| {
+            let _ = std::fs::remove_file(&path);
+            io(&path, "write", error)
+        })?;
+        Ok(Self { path, file, flusher, unflushed: 0, in_place: false })
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.file.write_all(piece).map_err(|error| io(&self.path, "write", error))
+        self.file.write_all(piece).map_err(|error| io(&self.path, "write", error))?;
+        self.unflushed += piece.len();
+        if self.unflushed >= FLUSH_AFTER {
+            self.unflushed = 0;
+            self.flusher.flush();
+        }
+        Ok(())
     }
 
     fn reopen(&self) -> Result<File> {
@@ -273,7 +379,12 @@ impl Temporary {
     }
 
     /// Durable bytes, then no stale sidecars, then the name.
-    fn put_in_place(mut self, target: &Path, existing: Option<&std::fs::Metadata>) -> Result<()> {
+    fn put_in_place(
+        mut self,
+        target: &Path,
+        existing: Option<&std::fs::Metadata>,
+        keeper: &mut Keeper<'_>,
+    ) -> Result<()> {
         if let Some(metadata) = existing {
             std::os::unix::fs::fchown(&self.file, Some(metadata.uid()), Some(metadata.gid()))
                 .or_else(|error| {
@@ -283,9 +394,10 @@ impl Temporary {
             let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o7777);
             self.file.set_permissions(mode).map_err(|error| io(&self.path, "give the old mode to", error))?;
         }
-        self.file.sync_all().map_err(|error| io(&self.path, "write", error))?;
+        let flushed = self.flusher.finish().and_then(|()| self.file.sync_all());
+        flushed.map_err(|error| io(&self.path, "write", error))?;
         if existing.is_some() {
-            super::replace::replace(&self.path, target)?;
+            super::replace::replace(&self.path, target, keeper)?;
         } else {
             for sidecar in sidecars(target) {
                 remove_if_there(&sidecar)?;
@@ -299,6 +411,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        // Not waited for: what it flushes is to be removed.
+        self.flusher.orders = None;
         if !self.in_place {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -306,7 +306,7 @@ impl DatabaseFacts {
     }
 }
 
-fn read_geometry(connection: &Connection) -> rusqlite::Result<Geometry> {
+pub(super) fn read_geometry(connection: &Connection) -> rusqlite::Result<Geometry> {
     let number = |sql| connection.query_row(sql, (), |row| row.get::<_, u32>(0));
     let (page_size, page_count) = (number("PRAGMA page_size")?, number("PRAGMA page_count")?);
     let outside = || rusqlite::Error::IntegralValueOutOfRange(0, i64::from(page_size));

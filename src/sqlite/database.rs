@@ -20,9 +20,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 use rustix::fs::Access;
 
+use super::LOCK_BYTE_OFFSET;
 use super::capture::Capture;
 use super::error::{SqliteError, error_code};
 use super::raw;
+use crate::page_source::Geometry;
 
 /// `SQLite`'s limit on a path under Unix, less the longest suffix it appends (`-journal`) and a NUL.
 const MAX_PATH_LEN: usize = 512 - 9;
@@ -90,6 +92,23 @@ impl LiveDatabase {
     pub fn begin(&mut self) -> Result<Capture<'_>, SqliteError> {
         let Self { connection, path, patience, immutable } = self;
         Capture::begin(connection, path, *patience, immutable.as_ref())
+    }
+
+    /// Bytes of the file as they are at this moment, without any lock, laid out as an image has them; `false` if they are
+    /// not there. For whoever can tell from the bytes themselves whether they are the ones that are wanted.
+    #[must_use]
+    pub fn read_unlocked(&self, geometry: Geometry, offset: u64, into: &mut [u8]) -> bool {
+        if raw::connection::read_file(&self.connection, offset, into).is_err() {
+            return false;
+        }
+        let lock_page = LOCK_BYTE_OFFSET.wrapping_sub(offset);
+        if let Ok(start) = usize::try_from(lock_page)
+            && let Some(rest) = into.get_mut(start..)
+        {
+            let len = rest.len().min(geometry.page_size.bytes() as usize);
+            rest[..len].fill(0);
+        }
+        true
     }
 
     /// One read, so that what is wrong with the file shows when it is opened.

@@ -14,8 +14,9 @@
 //! 1. No descriptor of our own is ever opened on a live database or its `-shm`: POSIX locks belong to the
 //!    process, and closing any descriptor drops them all. Everything is read through `SQLite`; only the
 //!    file's metadata and the first bytes of the `-wal`, which carries no locks, are looked at directly.
-//! 2. A live database is never written, checkpointed or switched to another journal mode. What `SQLite`
+//! 2. A live database that is read is never written, checkpointed or switched to another journal mode. What `SQLite`
 //!    does for any reader still happens: a hot journal is rolled back, a WAL database gets its `-shm`.
+//!    [`LiveTarget`] writes, in one transaction of `SQLite`'s own.
 //! 3. A page is delivered exactly or the capture fails; nothing is padded or guessed.
 //! 4. `unsafe` lives in `raw` only.
 
@@ -25,8 +26,10 @@ mod error;
 mod header;
 mod image;
 mod image_reader;
+mod live;
 mod raw;
 mod schema;
+mod schema_difference;
 pub mod sole_use;
 mod verify;
 pub mod witness;
@@ -39,8 +42,10 @@ pub use database::{LiveDatabase, OpenOptions};
 pub use error::SqliteError;
 pub use header::{AutoVacuum, DatabaseHeader, HeaderError, JournalMode, TextEncoding};
 pub use image::{FileImage, MemoryImage};
+pub use live::{Committed, LiveTarget, LiveWrite, differs_only_as_live};
 pub use raw::vfs::ImageConnection;
 pub use schema::{has_table, schema_fingerprint};
+pub use schema_difference::Schema;
 pub use verify::{CheckLevel, ForeignKeyProblem, ImageReport, Integrity, verify_image};
 pub use witness::Witness;
 

@@ -9,15 +9,23 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+use super::capture::read_geometry;
+use super::error::SqliteError;
+use super::image::check_range;
+use super::raw::pages::{PageReader, read_run};
+use crate::error::Error;
+use crate::page_source::{Geometry, PageSource};
+
 /// Nobody else has the database open, as long as this value lives.
 #[derive(Debug)]
 pub struct SoleUse {
+    path: PathBuf,
     database: Option<Connection>,
     was_wal: bool,
     /// Closed after the connection: a closed descriptor drops all POSIX locks of the process on the file.
@@ -59,16 +67,25 @@ impl SoleUse {
             ));
         }
         connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
-        Ok(Self { database: Some(connection), was_wal, _file: None })
+        Ok(Self { path: path.to_path_buf(), database: Some(connection), was_wal, _file: None })
     }
 
     fn prove_by_file_lock(path: &Path) -> std::io::Result<Option<Self>> {
         let file = File::options().read(true).write(true).open(path)?;
         match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { database: None, was_wal: false, _file: Some(file) })),
+            Ok(()) => {
+                Ok(Some(Self { path: path.to_path_buf(), database: None, was_wal: false, _file: Some(file) }))
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The pages of the database; `None` for a file that is none. It is in rollback mode as long as it is ours.
+    pub fn pages(&mut self) -> Option<Result<SolePages<'_>, SqliteError>> {
+        self.database.as_mut().map(|connection| {
+            SolePages::new(connection).map_err(|error| SqliteError::classify(&self.path, error, 0))
+        })
     }
 
     /// Gives the file back unreplaced, in the journal mode it had.
@@ -79,6 +96,37 @@ impl SoleUse {
             // What fails here leaves a sound database in rollback mode.
             let _ = connection.execute_batch("PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL");
         }
+    }
+}
+
+/// The pages of a database that nobody else has open.
+#[derive(Debug)]
+pub struct SolePages<'c> {
+    pages: PageReader<'c>,
+    geometry: Geometry,
+}
+
+impl<'c> SolePages<'c> {
+    fn new(connection: &'c mut Connection) -> rusqlite::Result<Self> {
+        let pages = PageReader::new(connection)?;
+        let geometry = read_geometry(pages.connection())?;
+        Ok(Self { pages, geometry })
+    }
+}
+
+impl PageSource for SolePages<'_> {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read_pages(&mut self, first_page: u32, into: &mut [u8]) -> Result<(), Error> {
+        check_range(self.geometry, first_page, into.len())?;
+        read_run(&mut self.pages, first_page, self.geometry.page_size.bytes() as usize, into)
+            .and_then(|missing| match missing {
+                None => Ok(()),
+                Some(_) => Err(rusqlite::Error::QueryReturnedNoRows),
+            })
+            .map_err(|source| SqliteError::Sqlite { path: "database".into(), source }.into())
     }
 }
 

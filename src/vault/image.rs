@@ -7,7 +7,7 @@ use lru::LruCache;
 
 use super::error::VaultError;
 use super::index::ChunkIndex;
-use super::reader::{ChunkReader, plan};
+use super::reader::{ChunkPlan, ChunkReader, plan};
 use crate::chunk::{CHUNK_SIZE, Class, chunk_count, chunk_len};
 use crate::error::{Error, ErrorKind};
 use crate::ids::ChunkId;
@@ -105,21 +105,32 @@ impl StoredImage {
         Self { geometry, tree, index, reader, chunks: LruCache::new(CHUNKS) }
     }
 
-    fn load(&mut self, position: u64) -> Result<(), VaultError> {
-        if self.chunks.get(&position).is_some() {
-            return Ok(());
-        }
+    /// The id of the 64 KiB of the image at `position`: what equal bytes have as well, in the same epoch.
+    ///
+    /// # Errors
+    /// A node of the tree cannot be read.
+    pub fn chunk_id(&mut self, position: u64) -> Result<ChunkId, VaultError> {
+        self.look_up(position).map(|(id, _)| id)
+    }
+
+    fn look_up(&mut self, position: u64) -> Result<(ChunkId, ChunkPlan), VaultError> {
         let core = self.reader.core();
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let mut look_up = |index: &ChunkIndex| {
             let id = self.tree.chunk_id(index, &mut self.reader, position)?;
             Ok((id, plan(index, Class::Page, id)?))
         };
-        let (id, plan) = match look_up(&index) {
-            Err(error) if VaultError::may_be_the_cache(&error) && index.distrust(&core)? => look_up(&index)?,
-            found => found?,
-        };
-        drop(index);
+        match look_up(&index) {
+            Err(error) if VaultError::may_be_the_cache(&error) && index.distrust(&core)? => look_up(&index),
+            found => found,
+        }
+    }
+
+    fn load(&mut self, position: u64) -> Result<(), VaultError> {
+        if self.chunks.get(&position).is_some() {
+            return Ok(());
+        }
+        let (id, plan) = self.look_up(position)?;
         let mut plain = Vec::new();
         self.reader.read(&plan, &mut plain)?;
         if plain.len() != chunk_len(self.geometry.image_len(), position) {

@@ -6,10 +6,15 @@
 //! miss and never a chunk that is wrongly believed to be stored. Chunk ids in it are keyed hashes; it
 //! holds no plaintext.
 
-use std::collections::{HashMap, HashSet};
+mod whole;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::core::Core;
@@ -22,14 +27,16 @@ use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
 
-const CACHE_VERSION: i32 = 1;
+const CACHE_VERSION: i32 = 2;
+/// Numbers of objects are never used again: memories of whole trees rest on that.
 const SCHEMA: &str = "
-    CREATE TABLE objects(object INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+    CREATE TABLE objects(object INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE);
     CREATE TABLE packs(pack INTEGER PRIMARY KEY, object INTEGER NOT NULL, name BLOB NOT NULL, header BLOB NOT NULL,
                        object_len INTEGER NOT NULL);
     CREATE INDEX packs_object ON packs(object);
     CREATE TABLE chunks(id BLOB NOT NULL, pack INTEGER NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL,
                         PRIMARY KEY(id, pack, number)) WITHOUT ROWID;
+    CREATE TABLE trees(root BLOB PRIMARY KEY, last_object INTEGER NOT NULL, mark BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Where one stored form of a chunk is, and what its seal says.
@@ -47,15 +54,30 @@ pub struct Location {
     pub record: Record,
 }
 
+/// What the cache knows of a pack.
+#[derive(Debug, Clone)]
+struct PackRow {
+    object: i64,
+    name: ObjectName,
+    header: Vec<u8>,
+}
+
+/// Rows of packs at hand: look-ups come in runs of the same few packs.
+const PACK_ROWS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
 /// Finds chunks. One per process and vault; look-ups are cheap, loading is proportional to what is new.
 #[derive(Debug)]
 pub struct ChunkIndex {
     connection: Connection,
     key: Secret32,
     /// Cache row of each index object that the vault was seen to have.
-    seen: HashMap<i64, ObjectName>,
+    seen: BTreeMap<i64, ObjectName>,
     /// Packs that index objects name and the vault was seen to lack.
     lost: HashSet<ObjectName>,
+    /// Rows of packs read before, by their number.
+    pack_rows: RefCell<LruCache<i64, PackRow>>,
+    /// What memories of whole trees rest on; `None` until it is asked for, and when it has changed.
+    basis: Option<whole::Basis>,
     /// The file of the cache, unless it is a private one.
     file: Option<PathBuf>,
 }
@@ -79,7 +101,9 @@ impl ChunkIndex {
             Some((connection, file)) => (connection, Some(file)),
             None => (open_temporary()?, None),
         };
-        Ok(Self { connection, key, seen: HashMap::new(), lost: HashSet::new(), file })
+        let (seen, lost, pack_rows) =
+            (BTreeMap::new(), HashSet::new(), RefCell::new(LruCache::new(PACK_ROWS)));
+        Ok(Self { connection, key, seen, lost, pack_rows, basis: None, file })
     }
 
     /// Reads every index object anew, past the cache.
@@ -121,8 +145,13 @@ impl ChunkIndex {
         let lost = named.iter().filter(|pack| present.binary_search(pack).is_err()).map(|(name, _)| *name);
         let mut lost: Vec<ObjectName> = lost.collect();
         lost.dedup();
-        self.lost = lost.iter().copied().collect();
+        self.set_lost(lost.iter().copied().collect());
         Ok(lost)
+    }
+
+    fn set_lost(&mut self, lost: HashSet<ObjectName>) {
+        self.lost = lost;
+        self.basis = None;
     }
 
     /// Makes the cache know the index objects that the vault has now, and no others.
@@ -143,8 +172,10 @@ impl ChunkIndex {
     }
 
     fn load(&mut self, core: &Core, listed: &[(ObjectName, u64)]) -> Result<Vec<SkippedIndex>, VaultError> {
+        self.end_reading()?;
         self.drop_vanished(listed)?;
         self.seen.clear();
+        self.basis = None;
         let mut skipped = Vec::new();
         for (name, _) in listed {
             if let Some(object) = object_row(&self.connection, *name)? {
@@ -178,7 +209,7 @@ impl ChunkIndex {
         if vanished.is_empty() {
             return Ok(());
         }
-        let transaction = self.connection.transaction()?;
+        let transaction = self.begin_writing()?;
         for object in vanished {
             transaction.execute(
                 "DELETE FROM chunks WHERE pack IN (SELECT pack FROM packs WHERE object = ?1)",
@@ -196,14 +227,15 @@ impl ChunkIndex {
     /// # Errors
     /// The cache fails.
     pub(crate) fn add(&mut self, name: ObjectName, index: &Index) -> Result<(), VaultError> {
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let key = self.key.clone();
+        let transaction = self.begin_writing()?;
         let object = match object_row(&transaction, name)? {
             Some(object) => object,
-            None => insert_object(&transaction, &self.key, name, index)?,
+            None => insert_object(&transaction, &key, name, index)?,
         };
         transaction.commit()?;
         self.seen.insert(object, name);
+        self.basis = None;
         Ok(())
     }
 
@@ -212,27 +244,58 @@ impl ChunkIndex {
     /// # Errors
     /// The cache fails.
     pub fn forms(&self, class: Class, id: ChunkId) -> Result<Vec<Location>, VaultError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT c.number, c.entry, p.object, p.name, p.header FROM chunks c JOIN packs p ON p.pack = c.pack WHERE c.id = ?1",
-        )?;
+        self.read_on()?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT pack, number, entry FROM chunks WHERE id = ?1")?;
         let mut rows = statement.query([&id.0[..]])?;
         let mut forms = Vec::new();
         while let Some(row) = rows.next()? {
-            if !self.seen.contains_key(&row.get(2)?) {
-                continue;
-            }
-            let (name, header): ([u8; 32], Vec<u8>) = (row.get(3)?, row.get(4)?);
-            let entry = Entry { id, pack: ObjectName(name), header: &header, number: row.get(0)? };
+            let Some(pack) = self.pack_row(row.get(0)?)? else { continue };
+            let entry = Entry { id, pack: pack.name, header: &pack.header, number: row.get(1)? };
             if let Some((offset, record)) =
-                entry.decode(&self.key, row.get_ref(1)?.as_blob().unwrap_or_default())
+                entry.decode(&self.key, row.get_ref(2)?.as_blob().unwrap_or_default())
                 && record.class == class
             {
                 let number = entry.number;
-                forms.push(Location { pack: ObjectName(name), header, number, offset, record });
+                forms.push(Location { pack: pack.name, header: pack.header, number, offset, record });
             }
         }
         forms.sort_by_key(|location| location.record.encoding.depth());
         Ok(forms)
+    }
+
+    /// The row of a pack that an index object names which is in the vault.
+    fn pack_row(&self, number: i64) -> Result<Option<PackRow>, rusqlite::Error> {
+        let mut rows = self.pack_rows.borrow_mut();
+        let known = if let Some(row) = rows.get(&number) {
+            row.clone()
+        } else {
+            let mut statement =
+                self.connection.prepare_cached("SELECT object, name, header FROM packs WHERE pack = ?1")?;
+            let found = statement.query_row([number], |row| {
+                Ok(PackRow { object: row.get(0)?, name: ObjectName(row.get(1)?), header: row.get(2)? })
+            });
+            let Some(row) = found.optional()? else { return Ok(None) };
+            rows.put(number, row.clone());
+            row
+        };
+        Ok(self.seen.contains_key(&known.object).then_some(known))
+    }
+
+    /// Look-ups share one read transaction: beginning one for each would cost more than the look-up.
+    fn read_on(&self) -> Result<(), rusqlite::Error> {
+        if self.connection.is_autocommit() { self.connection.execute_batch("BEGIN") } else { Ok(()) }
+    }
+
+    fn end_reading(&mut self) -> Result<(), rusqlite::Error> {
+        self.pack_rows.get_mut().clear();
+        if self.connection.is_autocommit() { Ok(()) } else { self.connection.execute_batch("COMMIT") }
+    }
+
+    /// A transaction for writing, after that for look-ups has ended. What others wrote meanwhile is seen from now on.
+    fn begin_writing(&mut self) -> Result<Transaction<'_>, rusqlite::Error> {
+        self.end_reading()?;
+        self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
     }
 
     /// The shallowest stored form of a chunk that is not known to be lost, nor a delta whose base is. What this does not

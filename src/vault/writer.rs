@@ -27,8 +27,9 @@ const PACK_TARGET: usize = 16 << 20;
 const PACK_MARGIN: usize = 256 << 10;
 /// Encoded chunks that may wait for the sealer.
 const WAITING: usize = 64;
-/// Packs after which an index object is written, so that what a run has to remember stays bounded.
-const PACKS_PER_INDEX: usize = 64;
+/// Packs after which an index object is written, so that what a run has to remember stays bounded: chunks of 256 MiB, so
+/// that a database of half a gigabyte needs no less memory than one of any size.
+const PACKS_PER_INDEX: usize = 16;
 
 /// A chunk, encoded and ready to be sealed.
 pub struct EncodedChunk {
@@ -105,13 +106,14 @@ impl RunWriter {
         let (orders, inbox) = bounded(WAITING);
         // No queue: one pack is filled while one is stored, and that is all that memory holds.
         let (packs, packs_inbox) = bounded(0);
+        let (emptied, home) = bounded(2);
         let sealer = {
             let core = Arc::clone(&core);
-            std::thread::spawn(move || Sealer { core, packs, open: [None, None] }.run(&inbox))
+            std::thread::spawn(move || Sealer { core, packs, home, open: [None, None] }.run(&inbox))
         };
         let storer = {
             let core = Arc::clone(&core);
-            std::thread::spawn(move || store_packs(&core, &packs_inbox))
+            std::thread::spawn(move || store_packs(&core, &packs_inbox, &emptied))
         };
         Self {
             core,
@@ -163,10 +165,16 @@ impl RunWriter {
         }
         self.unindexed.extend(packs);
         if !self.unindexed.is_empty() {
-            let content = Index { packs: self.unindexed.clone(), replaces: Vec::new() };
-            let name = self.write(ObjectKind::Index, &content.encode()?)?;
-            index.add(name, &content)?;
-            self.unindexed.clear();
+            let content = Index { packs: std::mem::take(&mut self.unindexed), replaces: Vec::new() };
+            let written = content
+                .encode()
+                .map_err(VaultError::from)
+                .and_then(|body| self.write(ObjectKind::Index, &body))
+                .and_then(|name| index.add(name, &content));
+            if let Err(error) = written {
+                self.unindexed = content.packs;
+                return Err(error);
+            }
         }
         self.pending.clear();
         Ok(())
@@ -224,6 +232,8 @@ impl Drop for RunWriter {
 struct Sealer {
     core: Arc<Core>,
     packs: Sender<StoreOrder>,
+    /// Buffers of packs that are stored.
+    home: Receiver<Vec<u8>>,
     open: [Option<ObjectSealer>; 2],
 }
 
@@ -257,7 +267,13 @@ impl Sealer {
             Some(sealer) => sealer,
             closed => {
                 let mut sealer = ObjectSealer::new(&self.core.keys, kind)?;
-                sealer.reserve(PACK_TARGET + PACK_MARGIN);
+                // Packs of pages take turns in two buffers; those of metadata are mostly small.
+                if kind == ObjectKind::PagePack {
+                    match self.home.try_recv() {
+                        Ok(buffer) => sealer.reuse(buffer),
+                        Err(_) => sealer.reserve(PACK_TARGET + PACK_MARGIN),
+                    }
+                }
                 closed.insert(sealer)
             }
         };
@@ -283,7 +299,7 @@ impl Sealer {
     }
 }
 
-fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>) -> Result<(), VaultError> {
+fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>, home: &Sender<Vec<u8>>) -> Result<(), VaultError> {
     let mut durable = Vec::new();
     for order in inbox {
         match order {
@@ -291,6 +307,9 @@ fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>) -> Result<(), VaultErr
                 let name = core.put(directory.kind(), &bytes)?;
                 let header = bytes[..HEADER_LEN].to_vec();
                 durable.push(PackEntry { name, object_len: bytes.len() as u64, header, directory });
+                if bytes.len() >= PACK_TARGET {
+                    let _ = home.try_send(bytes);
+                }
             }
             StoreOrder::Flush(reply) => {
                 let _ = reply.send(std::mem::take(&mut durable));

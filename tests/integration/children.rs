@@ -58,6 +58,19 @@ impl Process {
         (self.child.wait().unwrap(), printed)
     }
 
+    /// As [`Process::finish`], without asking it to end.
+    pub fn finish_by_itself(mut self) -> (ExitStatus, String) {
+        let stdin = self.stdin.take();
+        let finished = self.finish();
+        drop(stdin);
+        finished
+    }
+
+    /// The standard input, to be kept open beyond the process.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
     /// SIGKILL: nothing is cleaned up.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

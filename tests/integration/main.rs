@@ -11,6 +11,7 @@
     reason = "a test may fail and say so, and is read rather than run fast"
 )]
 
+mod afterwards;
 mod architecture;
 mod bad_input;
 mod capture_cases;
@@ -19,8 +20,10 @@ mod cli_cases;
 mod crash;
 mod databases;
 mod far_away;
+mod guard;
 mod history;
 mod live;
+mod live_restore;
 mod recover;
 #[cfg(feature = "remote")]
 mod remote_hosts;

@@ -271,6 +271,7 @@ fn a_database_that_comes_into_use_meanwhile_is_not_replaced() {
         target: target.clone(),
         overwrite: true,
         check: CheckLevel::Full,
+        safety: None,
     };
     let error = restore(&stored.vault, &request, &SystemClock, &monitor).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
@@ -321,6 +322,7 @@ fn interrupted_at_any_time() {
                 target: target.clone(),
                 overwrite,
                 check: CheckLevel::Full,
+                safety: None,
             };
             stored.refuses(ErrorKind::Interrupted, || {
                 restore(&stored.vault, &request, &SystemClock, &monitor).map(|_| ())
@@ -340,6 +342,7 @@ fn a_target_that_comes_into_being_meanwhile_is_left_alone() {
         target: target.clone(),
         overwrite: false,
         check: CheckLevel::Full,
+        safety: None,
     };
     let error = restore(&stored.vault, &request, &SystemClock, &monitor).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
@@ -436,6 +439,7 @@ fn restores_and_stalls() {
         target: std::env::var_os(TARGET).unwrap().into(),
         overwrite: true,
         check: CheckLevel::Full,
+        safety: None,
     };
     let _ = restore(&vault, &request, &SystemClock, &stall);
 }

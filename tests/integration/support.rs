@@ -14,6 +14,7 @@ use pagevault::ids::HostId;
 use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::restore::{RestoreReport, RestoreRequest, restore};
+use pagevault::operations::restore_into::{LiveRestoreRequest, restore_into};
 use pagevault::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
 use pagevault::store::{MemoryStore, Store};
 
@@ -102,4 +103,12 @@ impl Monitor for Collected {
     fn warn(&self, message: &str) {
         self.0.lock().unwrap().push(message.to_owned());
     }
+}
+
+/// Restores the snapshot with this id into the live database at `target`, with a safety snapshot.
+pub fn restore_live(vault: &Vault, id: &str, target: &Path) -> Result<RestoreReport> {
+    let host = request(&[target]).host;
+    let mut request = LiveRestoreRequest::new(id.parse::<SnapshotSpec>().unwrap(), target, host);
+    request.busy_timeout = Duration::from_secs(20);
+    restore_into(vault, &request, &SystemClock, &Silent)
 }

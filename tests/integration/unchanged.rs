@@ -1,16 +1,18 @@
 //! "Nothing has changed" is believed only where it is proven, and then costs no reading.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pagevault::clock::SystemClock;
 use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
-use pagevault::vault::Vault;
+use pagevault::store::{FaultStore, LoggedOperation, MemoryStore, OperationKind};
+use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
-use crate::support::{memory_vault, request, restore_to};
+use crate::support::{create_vault_with, key, memory_vault, request, restore_to};
 
 /// Counts the bytes that an operation says it has worked through.
 #[derive(Default)]
@@ -189,6 +191,64 @@ fn what_was_written_just_before_settles_while_it_is_read() {
     let (report, read) = take(&vault, &request(&[&path]));
     assert!(!read);
     assert_current(&vault, &report, &path);
+}
+
+/// A file at rest, a vault of it, and a client that remembers that its tree is stored whole.
+fn remembered() -> (tempfile::TempDir, PathBuf, Arc<MemoryStore>, LocalFolders) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    build(&path, "DELETE").execute_batch("UPDATE t SET a = randomblob(3000000)").unwrap();
+    settle();
+    let folders = LocalFolders { cache: Some(folder.path().join("cache")), state: None };
+    let store = Arc::new(MemoryStore::new());
+    let vault = create_vault_with(Box::new(Arc::clone(&store)), &folders);
+    take(&vault, &request(&[&path]));
+    (folder, path, store, folders)
+}
+
+fn reopened(store: &Arc<MemoryStore>, folders: &LocalFolders) -> Vault {
+    LockedVault::find(Box::new(Arc::clone(store))).unwrap().unlock(&key(), folders).unwrap()
+}
+
+#[test]
+fn a_tree_that_is_remembered_costs_no_reading_of_packs() {
+    let (_folder, path, store, folders) = remembered();
+    let counting = Arc::new(FaultStore::new(Arc::clone(&store)));
+    let vault = LockedVault::find(Box::new(Arc::clone(&counting))).unwrap().unlock(&key(), &folders).unwrap();
+    counting.reset();
+    let (_, read) = take(&vault, &request(&[&path]));
+    assert!(!read);
+    let reads_packs =
+        |o: &LoggedOperation| o.path.starts_with("packs/") && matches!(o.kind, OperationKind::ReadRange);
+    assert!(!counting.log().iter().any(reads_packs), "nodes of the tree were read");
+}
+
+#[test]
+fn a_memory_is_not_trusted_over_the_vault() {
+    for lost in ["packs/", "index/"] {
+        let (_folder, path, store, folders) = remembered();
+        // A second time, so that what is remembered rests on all that there is.
+        take(&reopened(&store, &folders), &request(&[&path]));
+        for object in store.paths().into_iter().filter(|path| path.as_str().starts_with(lost)) {
+            store.remove(&object).unwrap();
+        }
+        let mut report = None;
+        let wanted = request(&[&path]);
+        let vault = reopened(&store, &folders);
+        snapshot(&vault, &wanted, &SystemClock, &Silent, &mut |_, outcome| report = Some(outcome.unwrap()))
+            .unwrap();
+        let report = report.unwrap();
+        assert_eq!(report.chunks.full, report.chunks.total, "{lost}");
+        assert_current(&vault, &report, &path);
+        // Whole again, and remembered as that, though packs are still missing.
+        let vault = reopened(&store, &folders);
+        let mut read = 0;
+        snapshot(&vault, &wanted, &SystemClock, &Silent, &mut |_, outcome| {
+            read = outcome.unwrap().chunks.full;
+        })
+        .unwrap();
+        assert_eq!(read, 0, "{lost}");
+    }
 }
 
 #[test]

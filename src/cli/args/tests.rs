@@ -52,7 +52,7 @@ fn every_command_has_an_example_and_every_option_a_help_text() {
 fn a_snapshot_has_defaults() {
     let args = snapshot("snapshot a.db b.db");
     assert_eq!(args.databases, [PathBuf::from("a.db"), PathBuf::from("b.db")]);
-    assert_eq!((args.kind, args.compression_level), (Kind::Manual, 3));
+    assert_eq!((args.kind, args.compression_level), (Kind::Manual, 1));
     assert_eq!(args.busy_timeout, Duration::from_secs(5));
     assert_eq!((args.name, args.description, args.max_hold), (None, None, None));
     assert!(!args.full_scan && !args.verify && args.tags.is_empty() && args.required_tables.is_empty());

@@ -1,6 +1,7 @@
 //! One file per command: options become a request to the library, its answer becomes words.
 
 mod check;
+mod guard;
 mod init;
 mod key;
 mod list;
@@ -26,7 +27,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Snapshot(args) => snapshot::run(args, context),
         Command::List(args) => list::run(args, context),
         Command::Show(args) => show::run(&args, context),
-        Command::Restore(args) => restore::run(args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Guard(args) => guard::run(&args, context),
         Command::Check(args) => check::run(args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Key(command) => key::run(command, context),

@@ -1,25 +1,30 @@
-//! `restore`: a snapshot as a file, proven before it has its name.
+//! `restore`: a snapshot as a file, proven before it has its name, or into a database that is in use.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use pagevault::Result;
+use pagevault::monitor::Monitor;
 use pagevault::operations::list::find;
-use pagevault::operations::restore::{RestoreReport, RestoreRequest, restore};
+use pagevault::operations::restore::{Method, RestoreReport, RestoreRequest, restore};
+use pagevault::operations::restore_into::{LiveRestoreRequest, restore_into};
+use pagevault::operations::snapshot::Host;
 use pagevault::sqlite::Integrity;
 use pagevault::vault::Vault;
+use pagevault::{Error, ErrorKind, Result};
 
 use super::super::args::RestoreArgs;
 use super::super::context::Context;
 use super::super::failure::Outcome;
-use super::super::text::{milliseconds, printable, size};
+use super::super::text::{local_time, milliseconds, printable, shell_word, size};
 
 /// Restores a snapshot.
-pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome> {
+pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome> {
     let vault = context.open_vault_with_copies()?;
-    let overwrite = args.yes || may_replace(&args, &vault, context)?;
-    let RestoreArgs { snapshot, to: target, check, .. } = args;
-    let request = RestoreRequest { snapshot, target, overwrite, check };
-    let outcome = restore(&vault, &request, &context.clock, &context.progress);
+    let outcome = match (&args.to, &args.into) {
+        (Some(path), _) => to_path(args, path, &vault, context),
+        (None, Some(database)) => into_database(args, database, &vault, context),
+        (None, None) => Err(Error::new(ErrorKind::Usage, "restore needs --to or --into")),
+    };
     context.say_what_came_from_copies();
     let report = outcome?;
     if context.output.is_json() {
@@ -28,21 +33,68 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome> {
         context.output.text(&sentences(&report))?;
     }
     say_findings(&report, context);
+    say_the_way_back(&report, args, context);
     Ok(Outcome::Done)
 }
 
-/// Asks whether an existing file may be replaced; without a terminal the library refuses it.
-fn may_replace(args: &RestoreArgs, vault: &Vault, context: &Context) -> Result<bool> {
-    if !args.to.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Ok(false);
+fn to_path(args: &RestoreArgs, target: &Path, vault: &Vault, context: &Context) -> Result<RestoreReport> {
+    let exists = target.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    let overwrite = args.yes || (exists && is_wanted(args, target, "Replace it by", vault, context)?);
+    let request = RestoreRequest {
+        snapshot: args.snapshot.clone(),
+        target: target.to_path_buf(),
+        overwrite,
+        check: args.check,
+        safety: if exists { safety(args, context)? } else { None },
+    };
+    restore(vault, &request, &context.clock, &context.progress)
+}
+
+fn into_database(
+    args: &RestoreArgs,
+    target: &Path,
+    vault: &Vault,
+    context: &Context,
+) -> Result<RestoreReport> {
+    if target.symlink_metadata().is_ok()
+        && !args.yes
+        && !is_wanted(args, target, "Overwrite its content with", vault, context)?
+    {
+        let message = format!("{} would be overwritten", shown(target));
+        return Err(Error::new(ErrorKind::Refused, message).with_hint("confirm with --yes"));
     }
+    let request = LiveRestoreRequest {
+        snapshot: args.snapshot.clone(),
+        target: target.to_path_buf(),
+        check: args.check,
+        safety: safety(args, context)?,
+        busy_timeout: args.busy_timeout,
+    };
+    restore_into(vault, &request, &context.clock, &context.progress)
+}
+
+/// This machine, unless no safety snapshot is wanted.
+fn safety(args: &RestoreArgs, context: &Context) -> Result<Option<Host>> {
+    if args.no_safety_snapshot { Ok(None) } else { context.host().map(Some) }
+}
+
+/// Asks whether what exists may be overwritten; without a terminal it may not.
+fn is_wanted(
+    args: &RestoreArgs,
+    target: &Path,
+    deed: &str,
+    vault: &Vault,
+    context: &Context,
+) -> Result<bool> {
     // No question is asked about a snapshot that does not exist.
     let snapshot = find(vault, &args.snapshot, context.now(), &context.progress)?;
+    let kept = if args.no_safety_snapshot { "not kept" } else { "kept as a snapshot" };
     let question = format!(
-        "{} exists. Replace it by snapshot {} of {}?",
-        shown(&args.to),
+        "{} exists. {deed} snapshot {} of {} from {}? (what is there now is {kept})",
+        shown(target),
         snapshot.id.short(),
-        printable(&snapshot.manifest.name)
+        printable(&snapshot.manifest.name),
+        local_time(snapshot.created_at()),
     );
     context.confirm(&question)
 }
@@ -62,20 +114,45 @@ fn sentences(report: &RestoreReport) -> String {
         Integrity::NotCheckable { .. } => "cannot be answered here",
         Integrity::Damaged { .. } => "damaged",
     };
-    format!(
-        "restored {} from snapshot {} to {}: {}, in {}\nsha256    {} ({sum})\nintegrity {integrity}\n",
+    let into = if report.method == Method::Pages { "into" } else { "to" };
+    let mut text = format!(
+        "restored {} from snapshot {} {into} {}: {}, in {}\nsha256    {} ({sum})\nintegrity {integrity}\n",
         printable(&report.database),
         report.snapshot_id.short(),
         printable(&report.target),
         size(report.size),
         milliseconds(report.duration_ms),
         report.sha256,
-    )
+    );
+    if report.method == Method::Pages {
+        let hold = milliseconds(report.hold_ms.unwrap_or(0));
+        let proof = match report.verified.live {
+            Some(false) => "its applications went on writing before it could be compared",
+            _ => "read back, as in the snapshot",
+        };
+        let _ = writeln!(
+            text,
+            "pages     {} written, writers waited {hold} at most\nproof     {proof}",
+            report.pages_written
+        );
+    }
+    text
+}
+
+/// How to undo what was done.
+fn say_the_way_back(report: &RestoreReport, args: &RestoreArgs, context: &Context) {
+    let Some(kept) = report.safety_snapshot else { return };
+    let way = if args.into.is_some() { "--into" } else { "--to" };
+    let target = PathBuf::from(&report.target);
+    context.progress.note(&format!(
+        "what was there before is snapshot {0}: `pagevault restore {0} {way} {1}` brings it back",
+        kept.short(),
+        shell_word(&target)
+    ));
 }
 
 /// What is no fault of the restore, and good to know.
 fn say_findings(report: &RestoreReport, context: &Context) {
-    use pagevault::monitor::Monitor;
     if let Integrity::NotCheckable { because } = &report.verified.integrity_check {
         context.progress.warn(&format!("SQLite cannot check it without its application: {because}"));
     }

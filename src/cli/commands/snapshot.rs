@@ -67,6 +67,7 @@ fn request(args: SnapshotArgs, context: &Context) -> Result<SnapshotRequest> {
         max_hold: args.max_hold,
         full_scan: args.full_scan,
         verify: args.verify,
+        only_if_changed: false,
         host: context.host()?,
     })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::SnapshotRequest;
 use crate::crypto::CryptoError;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{DatabaseId, SnapshotId};
+use crate::ids::{DatabaseId, HostId, SnapshotId};
 use crate::vault::{Catalog, VaultError};
 
 /// Which names are taken, and by which database; and what this run has met and not published yet.
@@ -77,6 +77,27 @@ impl Identity {
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: newest.map(|snapshot| snapshot.id) })
     }
+}
+
+/// What a database at `path` is to be called: the name it has here, or one that is free.
+pub(in crate::operations) fn free_name(catalog: &Catalog, host: HostId, path: &Path) -> String {
+    let manifests = || catalog.snapshots.iter().rev().map(|snapshot| &snapshot.manifest);
+    let bytes = path.as_os_str().as_bytes();
+    let known = manifests().find(|manifest| {
+        manifest.host == host
+            && manifest.content.geometry().is_some()
+            && manifest.details.source_path.as_deref() == Some(bytes)
+    });
+    if let Some(known) = known {
+        let newest = manifests().find(|manifest| manifest.database == known.database);
+        return newest.map_or_else(String::new, |newest| newest.name.clone());
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().replace('@', "_")).unwrap_or_default();
+    let stem: String = stem.chars().filter(|character| !character.is_control()).collect();
+    let stem = if stem.is_empty() { "database".to_owned() } else { stem };
+    let is_taken = |name: &String| manifests().any(|manifest| manifest.name == *name);
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    std::iter::once(stem.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(stem)
 }
 
 /// A name must be usable in `NAME@TIME` and readable on a terminal.

@@ -3,7 +3,9 @@
 //! Several databases share a run: its packs, its index object and, as far as they are small, the object that
 //! publishes them. A database is reported only after what publishes it is durable.
 
+mod afterwards;
 mod identity;
+mod parent;
 mod pipeline;
 mod unchanged;
 
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use self::identity::Identity;
-use self::pipeline::{ImageWriter, StoredTree};
+pub(super) use self::identity::free_name;
+use self::pipeline::{Hashing, ImageWriter, StoredTree, UnsummedTree};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
@@ -66,6 +69,8 @@ pub struct SnapshotRequest {
     pub full_scan: bool,
     /// Test-restore from the vault before success is reported.
     pub verify: bool,
+    /// Make no further snapshot of a database that is byte for byte what its newest one holds, but report that one.
+    pub only_if_changed: bool,
     /// This machine.
     pub host: Host,
 }
@@ -86,6 +91,7 @@ impl SnapshotRequest {
             max_hold: None,
             full_scan: false,
             verify: false,
+            only_if_changed: false,
             host,
         }
     }
@@ -171,11 +177,15 @@ pub fn snapshot(
         published_bytes: 0,
     };
     for path in &request.databases {
-        if let Err(error) = run.add(path) {
-            let interrupted = error.kind() == ErrorKind::Interrupted;
-            each(path, Err(error));
-            if interrupted {
-                break;
+        match run.add(path) {
+            Ok(Some(unchanged)) => each(path, Ok(unchanged)),
+            Ok(None) => {}
+            Err(error) => {
+                let interrupted = error.kind() == ErrorKind::Interrupted;
+                each(path, Err(error));
+                if interrupted {
+                    break;
+                }
             }
         }
         if run.is_due() {
@@ -215,7 +225,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn add(&mut self, path: &'a Path) -> Result<()> {
+    /// Stores one database. Reported now if there is nothing to publish, else when it is published.
+    fn add(&mut self, path: &'a Path) -> Result<Option<SnapshotReport>> {
         let started = Instant::now();
         let options = OpenOptions { busy_timeout: self.request.busy_timeout };
         let mut database = LiveDatabase::open(path, &options)?;
@@ -247,14 +258,21 @@ impl<'a> Run<'a> {
         } else {
             unchanged::tree_of(self.vault, parent.as_ref(), &source, self.request)?
         };
-        let (stored, figures) = match proven {
-            Some(stored) => (stored, capture.finish()?),
-            None => self.read(path, &identity, parent.as_ref(), capture)?,
+        let (stored, figures) = if let Some(stored) = proven {
+            (stored, capture.finish()?)
+        } else {
+            let (tree, figures) = self.read(path, &identity, parent.as_ref(), capture)?;
+            (self.summed(tree, &identity, &database, source.geometry)?, figures)
         };
+        if self.request.only_if_changed
+            && let Some(parent) = parent.as_ref().filter(|parent| holds_the_same(parent, &source, &stored))
+        {
+            return Ok(Some(report_of(parent.id, &parent.manifest)));
+        }
         source.witness = figures.witness.map(unchanged::to_format);
         let timing_ms = (millis(figures.hold), millis(started.elapsed()));
         let manifest = self.manifest(&identity, parent.as_ref(), &source, &stored, timing_ms);
-        self.finish(path, manifest)
+        self.finish(path, manifest).map(|()| None)
     }
 
     /// Reads the whole image into the vault.
@@ -264,9 +282,12 @@ impl<'a> Run<'a> {
         identity: &Identity,
         parent: Option<&Snapshot>,
         capture: Capture<'_>,
-    ) -> Result<(StoredTree, CaptureFigures)> {
+    ) -> Result<(UnsummedTree, CaptureFigures)> {
         let image_len = capture.geometry().image_len();
-        let mut image = ImageWriter::new(self.vault, parent, image_len, self.request.compression_level);
+        let is_held_exclusively = capture.facts().journal_mode == sqlite::JournalMode::Rollback;
+        let hashing = Hashing::of(is_held_exclusively, image_len);
+        let level = self.request.compression_level;
+        let mut image = ImageWriter::new(self.vault, parent, image_len, level, hashing);
         let max_hold = self.request.max_hold;
         self.monitor.begin("snapshot", &identity.name, image_len);
         let stored = image.write(
@@ -282,6 +303,23 @@ impl<'a> Run<'a> {
         self.monitor.finish();
         let (pages, figures) = stored?;
         Ok((pages.finish(&mut self.writer)?, figures))
+    }
+
+    /// Takes the checksum if it was not taken along.
+    fn summed(
+        &mut self,
+        tree: UnsummedTree,
+        identity: &Identity,
+        database: &LiveDatabase,
+        geometry: Geometry,
+    ) -> Result<StoredTree> {
+        tree.summed(|root, ids| {
+            let image = afterwards::Image { vault: self.vault, database, geometry, root, ids };
+            self.monitor.begin("checksum", &identity.name, geometry.image_len());
+            let sha256 = afterwards::checksum(&image, &mut self.writer, self.monitor);
+            self.monitor.finish();
+            sha256
+        })
     }
 
     fn manifest(
@@ -373,11 +411,20 @@ impl<'a> Run<'a> {
                 epoch: self.vault.current_epoch()?,
                 manifest: finished.manifest.clone(),
             };
+            self.remember_whole(&snapshot);
             let proven = if self.request.verify { self.prove(&snapshot) } else { Ok(()) };
             self.catalog.snapshots.push(snapshot);
             each(finished.path, proven.map(|()| report(&finished)));
         }
         Ok(())
+    }
+
+    /// Every chunk of what was published just now was found, or was stored by this run.
+    fn remember_whole(&self, snapshot: &Snapshot) {
+        let Some(root) = snapshot.manifest.root else { return };
+        let parent = snapshot.manifest.parent.and_then(|id| self.catalog.get(id));
+        let replaced = parent.and_then(|parent| parent.manifest.root);
+        self.vault.index().remember_whole(root, snapshot.manifest.content.len(), replaced);
     }
 
     fn prove(&self, snapshot: &Snapshot) -> Result<()> {
@@ -396,13 +443,22 @@ impl<'a> Run<'a> {
     }
 }
 
+fn holds_the_same(parent: &Snapshot, source: &Source<'_>, stored: &StoredTree) -> bool {
+    let manifest = &parent.manifest;
+    (manifest.content, manifest.root, manifest.sha256)
+        == (Content::Image(source.geometry), stored.root, Some(stored.sha256))
+}
+
 fn report(finished: &Finished<'_>) -> SnapshotReport {
-    let manifest = &finished.manifest;
+    report_of(finished.id, &finished.manifest)
+}
+
+fn report_of(snapshot_id: SnapshotId, manifest: &Manifest) -> SnapshotReport {
     let details = &manifest.details;
     let geometry = manifest.content.geometry();
     let (hold_ms, duration_ms) = details.timing_ms.unwrap_or_default();
     SnapshotReport {
-        snapshot_id: finished.id,
+        snapshot_id,
         database: manifest.name.clone(),
         source: String::from_utf8_lossy(details.source_path.as_deref().unwrap_or_default()).into_owned(),
         kind: manifest.kind,

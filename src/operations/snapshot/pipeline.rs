@@ -7,25 +7,27 @@
 //! SHA-256 thread, every byte in order                encoding threads: base, zstd, check -> sealer -> store
 //! ```
 //!
-//! Buffers are few and go round: when all are in use, reading waits.
+//! Buffers are few and go round: when all are in use, reading waits. In rollback mode, where a writer waits for the
+//! reader, a large image is hashed afterwards ([`super::afterwards`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::afterwards::KEPT_IDS;
+use super::parent::{BasePlains, BasePlans, ParentTree};
 use crate::checksum::{Sha256, Sha256Hasher};
 use crate::chunk::{CHUNK_SIZE, Class, chunk_count, chunk_len};
-use crate::codec::{Base, Bases, Encoder};
+use crate::codec::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::ChunkCounts;
 use crate::ids::ChunkId;
 use crate::monitor::Monitor;
 use crate::page_source::PageSource;
-use crate::tree::{Node, TreeBuilder, height};
-use crate::vault::image::TreeReader;
-use crate::vault::index::{ChunkIndex, Location};
-use crate::vault::reader::{ChunkPlan, ChunkReader, plan, plan_within};
+use crate::tree::{Node, TreeBuilder};
+use crate::vault::index::ChunkIndex;
+use crate::vault::reader::{ChunkReader, plan};
 use crate::vault::writer::{ChunkSink, EncodedChunk, RunWriter};
 use crate::vault::{Snapshot, Vault, VaultError};
 
@@ -41,6 +43,43 @@ pub(super) struct StoredTree {
     pub(super) sha256: Sha256,
     pub(super) counts: ChunkCounts,
     pub(super) stored_bytes: u64,
+}
+
+/// A whole image in the vault, whose checksum may still be owed.
+#[derive(Debug)]
+pub(super) struct UnsummedTree {
+    root: Option<ChunkId>,
+    checksum: Checksum,
+    counts: ChunkCounts,
+    stored_bytes: u64,
+}
+
+/// When the checksum of an image is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hashing {
+    /// While it is read.
+    Along,
+    /// When the database is no longer held.
+    Afterwards,
+}
+
+impl Hashing {
+    /// For an image of this length: one that fits into the buffers is never held for the sake of its checksum.
+    pub(super) const fn of(is_held_exclusively: bool, image_len: u64) -> Self {
+        if is_held_exclusively && chunk_count(image_len) > BUFFERS as u64 {
+            Self::Afterwards
+        } else {
+            Self::Along
+        }
+    }
+}
+
+/// A checksum, or what is needed to take it.
+#[derive(Debug)]
+enum Checksum {
+    Taken(Sha256),
+    /// The ids of all chunks, if there are not too many to keep.
+    Owed(Option<Vec<ChunkId>>),
 }
 
 /// A chunk of an image; its buffer goes back to the others when the last user lets go.
@@ -72,7 +111,7 @@ struct Tally {
 /// Pages are in; the tree's open nodes are not.
 pub(super) struct StoredPages<'i, 'v> {
     image: &'i mut ImageWriter<'v>,
-    sha256: Sha256,
+    checksum: Checksum,
     tally: Tally,
 }
 
@@ -86,91 +125,22 @@ pub(super) struct ImageWriter<'v> {
     node_encoder: Encoder,
     node_bytes: u64,
     level: i32,
-}
-
-/// The parent's chunk ids by position, as far as they can be read.
-struct ParentTree {
-    tree: TreeReader,
-    reader: ChunkReader,
-    image_len: u64,
-}
-
-impl ParentTree {
-    fn id_at(&mut self, index: &ChunkIndex, level: u8, position: u64) -> Option<ChunkId> {
-        if level > height(self.image_len) || (level == 0 && position >= chunk_count(self.image_len)) {
-            return None;
-        }
-        // A parent that is damaged or shorter here is no reason to fail: what it lacks is stored anew.
-        self.tree.id_at(index, &mut self.reader, level, position).ok()
-    }
-}
-
-/// How to read the versions that a chunk may be encoded against.
-struct BasePlans {
-    full: ChunkPlan,
-    middle: Option<ChunkPlan>,
-}
-
-impl BasePlans {
-    /// For chunk `id`, from the version that it replaces: that itself and what it is a delta against, as far as they are of
-    /// the right depth, not lost, and not the chunk itself, which is stored again where its pack is lost.
-    fn of(index: &ChunkIndex, class: Class, id: ChunkId, old: ChunkId) -> Option<Self> {
-        let plan_of = |id| {
-            let plan = plan(index, class, id).ok()?;
-            let encoding = plan.location()?.record.encoding;
-            Some((plan, encoding))
-        };
-        let (mut plan, mut encoding) = plan_of(old)?;
-        let mut middle = None;
-        while let Some(base) = encoding.base() {
-            middle = (encoding.depth() == 1).then_some(plan.id);
-            (plan, encoding) = plan_of(base)?;
-        }
-        // Read from forms of just these depths: a delta is of the depth after that of its base, and whoever reads it
-        // uses no deeper form of the base.
-        let usable = |base: ChunkId, depth| {
-            let plan = plan_within(index, class, base, depth).ok().filter(|_| base != id)?;
-            let there = |_: &ChunkPlan, location: &Location| {
-                if index.is_lost(location.pack) { Err(String::new()) } else { Ok(()) }
-            };
-            plan.judge(&mut { there }).is_ok().then_some(plan)
-        };
-        Some(Self { full: usable(plan.id, 0)?, middle: middle.and_then(|id| usable(id, 1)) })
-    }
-
-    /// Reads them; what cannot be read is left out, and the chunk stored accordingly larger.
-    fn read(&self, reader: &mut ChunkReader) -> BasePlains {
-        let mut read = |plan: &ChunkPlan| reader.read_shared(plan).ok().map(|plain| (plan.id, plain));
-        BasePlains { full: read(&self.full), middle: self.middle.as_ref().and_then(read) }
-    }
-}
-
-#[derive(Default)]
-struct BasePlains {
-    full: Option<(ChunkId, Arc<Vec<u8>>)>,
-    middle: Option<(ChunkId, Arc<Vec<u8>>)>,
-}
-
-impl BasePlains {
-    fn as_bases(&self) -> Bases<'_> {
-        Bases {
-            full: self.full.as_ref().map(|(id, plain)| Base { id: *id, plain }),
-            middle: self.middle.as_ref().map(|(id, plain)| Base { id: *id, plain }),
-        }
-    }
+    hashing: Hashing,
+    /// In order, if the checksum is taken afterwards and they are not too many.
+    ids: Option<Vec<ChunkId>>,
 }
 
 impl<'v> ImageWriter<'v> {
-    pub(super) fn new(vault: &'v Vault, parent: Option<&Snapshot>, image_len: u64, level: i32) -> Self {
+    pub(super) fn new(
+        vault: &'v Vault,
+        parent: Option<&Snapshot>,
+        image_len: u64,
+        level: i32,
+        hashing: Hashing,
+    ) -> Self {
         let current = vault.current_epoch().ok();
-        let parent = parent.filter(|parent| Some(parent.epoch) == current).map(|parent| {
-            let image_len = parent.manifest.content.len();
-            ParentTree {
-                tree: TreeReader::new(parent.manifest.root, image_len),
-                reader: vault.reader(),
-                image_len,
-            }
-        });
+        let parent = parent.filter(|parent| Some(parent.epoch) == current);
+        let parent = parent.map(|parent| ParentTree::of(vault, parent));
         Self {
             vault,
             image_len,
@@ -180,11 +150,13 @@ impl<'v> ImageWriter<'v> {
             node_encoder: Encoder::new(level),
             node_bytes: 0,
             level,
+            hashing,
+            ids: (hashing == Hashing::Afterwards && chunk_count(image_len) <= KEPT_IDS).then(Vec::new),
         }
     }
 
     /// Reads the whole source and stores its chunks. `still_allowed` is asked between chunks; `release` takes the
-    /// source as soon as the last page is read, while encoding and hashing still go on.
+    /// source as soon as the last page is read, while encoding and, if it goes along, hashing still go on.
     pub(super) fn write<'i, S: PageSource, T>(
         &'i mut self,
         writer: &mut RunWriter,
@@ -202,8 +174,9 @@ impl<'v> ImageWriter<'v> {
         let tally = Tally::default();
         let sink = writer.sink()?;
         let (vault, level) = (self.vault, self.level);
+        let along = self.hashing == Hashing::Along;
         let (sha256, encoded, read) = std::thread::scope(|scope| {
-            let hasher = scope.spawn(move || hash(&hash_inbox));
+            let hasher = along.then(|| scope.spawn(move || hash(&hash_inbox)));
             let encoders: Vec<_> = (0..crate::operations::workers())
                 .map(|_| {
                     let (inbox, sink, tally) = (job_inbox.clone(), sink.clone(), &tally);
@@ -211,13 +184,14 @@ impl<'v> ImageWriter<'v> {
                 })
                 .collect();
             drop((job_inbox, sink));
-            let channels = Channels { home, pool, hash_queue, jobs };
+            let channels = Channels { home, pool, hash_queue: along.then_some(hash_queue), jobs };
             let read = self.read_chunks(writer, &mut source, monitor, still_allowed, &channels);
             drop(channels);
             let read = read.and_then(|()| release(source));
             let encoded: Result<(), VaultError> =
                 encoders.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(VaultError::Worker)));
-            (hasher.join().map_err(|_| VaultError::Worker), encoded, read)
+            let hashed = hasher.map(|hasher| hasher.join().map_err(|_| VaultError::Worker)).transpose();
+            (hashed, encoded, read)
         });
         // A reader that could not hand over a chunk only knows that the run failed; flushing says why.
         if encoded.is_err() || read.is_err() {
@@ -228,7 +202,11 @@ impl<'v> ImageWriter<'v> {
         }
         let released = read?;
         encoded?;
-        Ok((StoredPages { image: self, sha256: sha256?, tally }, released))
+        let checksum = match sha256? {
+            Some(sha256) => Checksum::Taken(sha256),
+            None => Checksum::Owed(self.ids.take()),
+        };
+        Ok((StoredPages { image: self, checksum, tally }, released))
     }
 
     fn read_chunks<S: PageSource>(
@@ -255,11 +233,16 @@ impl<'v> ImageWriter<'v> {
                 .map_err(|_| Error::new(ErrorKind::Failed, "an image beyond the largest page number"))?;
             source.read_pages(first_page, &mut bytes)?;
             let buffer = Arc::new(Buffer { bytes, home: channels.home.clone() });
-            channels.hash_queue.send(Arc::clone(&buffer)).map_err(|_| VaultError::Worker)?;
+            if let Some(queue) = &channels.hash_queue {
+                queue.send(Arc::clone(&buffer)).map_err(|_| VaultError::Worker)?;
+            }
             let len = buffer.bytes.len() as u64;
             let id = self.vault.chunk_id(Class::Page, &buffer.bytes)?;
             if let Some(bases) = self.settle(writer, position, id)? {
                 channels.jobs.send(Job { id, buffer, bases }).map_err(|_| VaultError::Worker)?;
+            }
+            if let Some(ids) = &mut self.ids {
+                ids.push(id);
             }
             self.push_id(writer, id)?;
             if writer.is_heavy() {
@@ -280,6 +263,10 @@ impl<'v> ImageWriter<'v> {
     ) -> Result<Option<Option<BasePlans>>, VaultError> {
         let index = self.vault.index();
         let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, 0, position));
+        if self.parent.as_ref().is_some_and(|parent| parent.keeps(id, old)) {
+            self.counts.unchanged += 1;
+            return Ok(None);
+        }
         if writer.has(Class::Page, id) {
             self.counts.deduplicated += 1;
             return Ok(None);
@@ -318,11 +305,12 @@ impl<'v> ImageWriter<'v> {
         let class = Class::Node(node.level);
         let id = self.vault.chunk_id(class, &node.plain)?;
         let index = self.vault.index();
-        if writer.has(class, id) || index.find(class, id)?.is_some() {
+        let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, node.level, node.position));
+        let stays = self.parent.as_ref().is_some_and(|parent| parent.keeps(id, old));
+        if stays || writer.has(class, id) || index.find(class, id)?.is_some() {
             return Ok(id);
         }
         writer.claim(class, id);
-        let old = self.parent.as_mut().and_then(|parent| parent.id_at(&index, node.level, node.position));
         let plans = old.and_then(|old| BasePlans::of(&index, class, id, old));
         drop(index);
         let bases = match (&plans, &mut self.parent) {
@@ -340,8 +328,8 @@ impl<'v> ImageWriter<'v> {
 
 impl StoredPages<'_, '_> {
     /// Closes the tree.
-    pub(super) fn finish(self, writer: &mut RunWriter) -> Result<StoredTree> {
-        let Self { image, sha256, tally } = self;
+    pub(super) fn finish(self, writer: &mut RunWriter) -> Result<UnsummedTree> {
+        let Self { image, checksum, tally } = self;
         let builder = std::mem::take(&mut image.builder);
         let root = builder.finish(&mut |node| image.store_node(writer, &node))?;
         let counts = ChunkCounts {
@@ -351,14 +339,30 @@ impl StoredPages<'_, '_> {
             ..image.counts
         };
         let stored_bytes = tally.stored_bytes.into_inner() + image.node_bytes;
-        Ok(StoredTree { root: root.map(|(_, id)| id), sha256, counts, stored_bytes })
+        Ok(UnsummedTree { root: root.map(|(_, id)| id), checksum, counts, stored_bytes })
+    }
+}
+
+impl UnsummedTree {
+    /// With its checksum, which `afterwards` takes if it was not taken along.
+    pub(super) fn summed(
+        self,
+        afterwards: impl FnOnce(Option<ChunkId>, Option<Vec<ChunkId>>) -> Result<Sha256>,
+    ) -> Result<StoredTree> {
+        let Self { root, checksum, counts, stored_bytes } = self;
+        let sha256 = match checksum {
+            Checksum::Taken(sha256) => sha256,
+            Checksum::Owed(ids) => afterwards(root, ids)?,
+        };
+        Ok(StoredTree { root, sha256, counts, stored_bytes })
     }
 }
 
 struct Channels {
     home: Sender<Vec<u8>>,
     pool: Receiver<Vec<u8>>,
-    hash_queue: Sender<Arc<Buffer>>,
+    /// `None` if the checksum is taken afterwards.
+    hash_queue: Option<Sender<Arc<Buffer>>>,
     jobs: Sender<Job>,
 }
 

@@ -2,12 +2,10 @@
 
 use super::pipeline::StoredTree;
 use super::{SnapshotRequest, Source};
-use crate::chunk::{Class, chunk_count};
+use crate::chunk::chunk_count;
 use crate::error::Result;
 use crate::format::manifest::{ChunkCounts, Content, SourceWitness};
-use crate::ids::ChunkId;
 use crate::sqlite::witness::{State, Witness};
-use crate::vault::image::TreeReader;
 use crate::vault::{Snapshot, Vault};
 
 /// The parent's tree, if the source is proven to be what it was then.
@@ -28,23 +26,12 @@ pub(super) fn tree_of(
         return Ok(None);
     }
     // Proven unchanged is the source; the vault may have lost what it had. Then all is read and stored anew.
-    if !is_all_there(vault, manifest.root, content.len()) {
+    if !vault.has_whole_tree(manifest.root, content.len()) {
         return Ok(None);
     }
     let total = chunk_count(content.len());
     let counts = ChunkCounts { total, unchanged: total, ..ChunkCounts::default() };
     Ok(Some(StoredTree { root: manifest.root, sha256, counts, stored_bytes: 0 }))
-}
-
-/// Whether the index names a pack that is there for every chunk of a tree. Nothing of the chunks is read.
-fn is_all_there(vault: &Vault, root: Option<ChunkId>, image_len: u64) -> bool {
-    let (index, mut reader) = (vault.index(), vault.reader());
-    let mut tree = TreeReader::new(root, image_len);
-    (0..chunk_count(image_len)).all(|position| {
-        tree.chunk_id(&index, &mut reader, position)
-            .and_then(|id| index.find(Class::Page, id))
-            .is_ok_and(|location| location.is_some())
-    })
 }
 
 pub(super) const fn to_format(witness: Witness) -> SourceWitness {

@@ -1,6 +1,6 @@
 //! Questions to an open connection that rusqlite does not ask.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,9 +23,25 @@ pub(in crate::sqlite) fn persist_wal(connection: &Connection) -> rusqlite::Resul
 
 /// Whether the file under the connection no longer bears the name it was opened by.
 pub(in crate::sqlite) fn has_moved(connection: &Connection) -> rusqlite::Result<bool> {
+    has_moved_in(connection, c"main")
+}
+
+/// As [`has_moved`], of the database attached as `schema`.
+pub(in crate::sqlite) fn has_moved_in(connection: &Connection, schema: &CStr) -> rusqlite::Result<bool> {
     let mut moved: c_int = 0;
-    file_control(connection, ffi::SQLITE_FCNTL_HAS_MOVED, (&raw mut moved).cast())?;
+    file_control_in(connection, schema, ffi::SQLITE_FCNTL_HAS_MOVED, (&raw mut moved).cast())?;
     Ok(moved != 0)
+}
+
+/// Lets commits of this connection leave free pages where they are, also in a database with `auto_vacuum=FULL`.
+///
+/// Pages that are written from outside the B-tree layer must not be moved by it at the commit.
+pub(in crate::sqlite) fn keep_free_pages(connection: &Connection) -> rusqlite::Result<()> {
+    unsafe extern "C" fn none(_: *mut c_void, _: *const c_char, _: c_uint, _: c_uint, _: c_uint) -> c_uint {
+        0
+    }
+    // SAFETY: an open handle; the callback touches nothing and there is neither data nor a destructor.
+    check(unsafe { ffi::sqlite3_autovacuum_pages(connection.handle(), Some(none), ptr::null_mut(), None) })
 }
 
 /// Length of the database file in bytes, by `SQLite`'s own handle.
@@ -128,11 +144,30 @@ pub(in crate::sqlite) fn read_wal(
     offset: u64,
     into: &mut [u8],
 ) -> rusqlite::Result<()> {
-    let file = file_pointer(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?;
+    read_by_handle(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, offset, into)
+}
+
+/// Fills `into` from `offset` of the database file as it is at this moment, by `SQLite`'s own handle. No lock is taken:
+/// a writer may be at work there.
+pub(in crate::sqlite) fn read_file(
+    connection: &Connection,
+    offset: u64,
+    into: &mut [u8],
+) -> rusqlite::Result<()> {
+    read_by_handle(connection, ffi::SQLITE_FCNTL_FILE_POINTER, offset, into)
+}
+
+fn read_by_handle(
+    connection: &Connection,
+    operation: c_int,
+    offset: u64,
+    into: &mut [u8],
+) -> rusqlite::Result<()> {
+    let file = file_pointer(connection, operation)?;
     let (Ok(len), Ok(offset)) = (c_int::try_from(into.len()), i64::try_from(offset)) else {
         return check(ffi::SQLITE_TOOBIG);
     };
-    // SAFETY: `file` is the open log; `into` has `len` writable bytes.
+    // SAFETY: `file` is open, and no other thread uses the connection that is borrowed; `into` has `len` writable bytes.
     let code = unsafe {
         match (*(*file).pMethods).xRead {
             Some(read) => read(file, into.as_mut_ptr().cast(), len, offset),
@@ -156,9 +191,18 @@ fn file_pointer(connection: &Connection, operation: c_int) -> rusqlite::Result<*
 
 /// `argument` must be what `operation` documents.
 fn file_control(connection: &Connection, operation: c_int, argument: *mut c_void) -> rusqlite::Result<()> {
+    file_control_in(connection, c"main", operation, argument)
+}
+
+fn file_control_in(
+    connection: &Connection,
+    schema: &CStr,
+    operation: c_int,
+    argument: *mut c_void,
+) -> rusqlite::Result<()> {
     // SAFETY: the handle is open while `connection` is borrowed; the callers above, the only ones, pass a
     // pointer of the type that the operation documents, to a local that outlives the call.
-    check(unsafe { ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), operation, argument) })
+    check(unsafe { ffi::sqlite3_file_control(connection.handle(), schema.as_ptr(), operation, argument) })
 }
 
 fn check(code: c_int) -> rusqlite::Result<()> {

@@ -5,6 +5,8 @@ use std::ptr::{self, NonNull};
 
 use rusqlite::{Connection, ffi};
 
+use super::super::LOCK_BYTE_OFFSET;
+
 /// A connection and a statement that yields pages from it.
 ///
 /// rusqlite's `Statement` cannot leave its thread, which a page source must, and cannot live beside the
@@ -23,9 +25,23 @@ pub(in crate::sqlite) struct PageReader<'c> {
 unsafe impl Send for PageReader<'_> {}
 
 impl<'c> PageReader<'c> {
+    /// Of the main database.
     pub(in crate::sqlite) fn new(connection: &'c mut Connection) -> rusqlite::Result<Self> {
-        let scan = prepare(connection, c"SELECT data FROM sqlite_dbpage")?;
-        let lookup = match prepare(connection, c"SELECT data FROM sqlite_dbpage WHERE pgno = ?1") {
+        let (scan, lookup) =
+            (c"SELECT data FROM sqlite_dbpage", c"SELECT data FROM sqlite_dbpage WHERE pgno = ?1");
+        Self::with(connection, scan, lookup)
+    }
+
+    /// Of the database attached as `target`.
+    pub(in crate::sqlite) fn of_target(connection: &'c mut Connection) -> rusqlite::Result<Self> {
+        let scan = c"SELECT data FROM sqlite_dbpage('target')";
+        let lookup = c"SELECT data FROM sqlite_dbpage('target') WHERE pgno = ?1";
+        Self::with(connection, scan, lookup)
+    }
+
+    fn with(connection: &'c mut Connection, scan: &CStr, lookup: &CStr) -> rusqlite::Result<Self> {
+        let scan = prepare(connection, scan)?;
+        let lookup = match prepare(connection, lookup) {
             Ok(lookup) => lookup,
             Err(error) => {
                 // SAFETY: `scan` was prepared above and is used nowhere else.
@@ -88,6 +104,25 @@ impl<'c> PageReader<'c> {
         }
         Ok(true)
     }
+}
+
+/// Fills `into` with consecutive pages from `first_page`, counted from 0, and the lock-byte page with zeros, whatever
+/// the file has there. The number of a page that is missing, counted from 1, if there is one.
+pub(in crate::sqlite) fn read_run(
+    pages: &mut PageReader<'_>,
+    first_page: u32,
+    page_size: usize,
+    into: &mut [u8],
+) -> rusqlite::Result<Option<u32>> {
+    for (number, page) in (first_page + 1..).zip(into.chunks_exact_mut(page_size)) {
+        if !pages.read(number, page)? {
+            return Ok(Some(number));
+        }
+        if u64::from(number - 1) * page_size as u64 == LOCK_BYTE_OFFSET {
+            page.fill(0);
+        }
+    }
+    Ok(None)
 }
 
 impl Drop for PageReader<'_> {

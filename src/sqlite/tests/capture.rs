@@ -191,7 +191,12 @@ fn the_lock_byte_page_is_zeros_at_every_page_size() {
                 }
             }
         }
+        let geometry = capture.geometry();
         capture.finish().unwrap();
+        let (mut again, at) = (vec![1; around.len()], u64::from(lock_page - 1) * u64::from(page_size));
+        assert!(database.read_unlocked(geometry, at, &mut again), "{page_size}");
+        assert!(again == around, "{page_size}: read without the lock");
+        assert!(!database.read_unlocked(geometry, at + 1 + u64::from(page_size), &mut again), "{page_size}");
         fs::remove_file(&path).unwrap();
     }
 }

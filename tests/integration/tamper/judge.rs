@@ -191,6 +191,7 @@ pub(crate) fn restored(vault: &Vault, id: &str, folder: &Path) -> Result<Vec<u8>
         target: target.clone(),
         overwrite: false,
         check: CheckLevel::None,
+        safety: None,
     };
     restore(vault, &request, &SystemClock, &Silent)?;
     let bytes = std::fs::read(&target).unwrap();
