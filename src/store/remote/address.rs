@@ -19,9 +19,9 @@ pub enum Service {
     Gcs,
     /// Azure Blob Storage: `azblob://container/prefix`.
     Azblob,
-    /// A folder behind OpenSSH: `sftp://user@host/path`, `sftp://host/~/path` from the home folder.
+    /// A folder behind `OpenSSH`: `sftp://user@host/path`, `sftp://host/~/path` from the home folder.
     Sftp,
-    /// A WebDAV server: `webdavs://host/path`, without TLS `webdav://`.
+    /// A `WebDAV` server: `webdavs://host/path`, without TLS `webdav://`.
     Webdav {
         /// Whether it is spoken to over TLS.
         tls: bool,

@@ -10,11 +10,11 @@ use super::{RemoteAddress, Service, Writing};
 /// tools do: variables, files in the home folder, the machine's role.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    /// User of a WebDAV server.
+    /// User of a `WebDAV` server.
     pub webdav_user: Option<String>,
-    /// Password of a WebDAV server.
+    /// Password of a `WebDAV` server.
     pub webdav_password: Option<String>,
-    /// Bearer token for a WebDAV server.
+    /// Bearer token for a `WebDAV` server.
     pub webdav_token: Option<String>,
     /// Name of the storage account with Azure.
     pub azure_account: Option<String>,
@@ -136,7 +136,7 @@ fn azblob(address: &RemoteAddress, credentials: &Credentials, root: &str) -> Res
     Ok(builder)
 }
 
-/// OpenSSH's own client makes the connection, so that everything in `~/.ssh` counts: keys, agents, hosts, jumps.
+/// `OpenSSH`'s own client makes the connection, so that everything in `~/.ssh` counts: keys, agents, hosts, jumps.
 fn sftp(address: &RemoteAddress, first_temporary: u64) -> Result<Connected, opendal::Error> {
     let user = address.user().map(|user| format!("{user}@")).unwrap_or_default();
     let mut builder = Sftp::default().endpoint(&format!("ssh://{user}{}", address.host()));

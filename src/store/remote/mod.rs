@@ -2,7 +2,7 @@
 //! this store's own, and a blocking facade.
 //!
 //! What every service promises here: an object is absent, then complete. Of two writers of one path exactly one is told
-//! that it created it where the service has a conditional write (S3, GCS, Azure). On SFTP and WebDAV it is looked
+//! that it created it where the service has a conditional write (S3, GCS, Azure). On SFTP and `WebDAV` it is looked
 //! first and then renamed, so two writers of one path within milliseconds of each other may both believe to have been
 //! the first. A vault writes no two different objects of one path but where two hosts make a vault at the same place at
 //! the same moment. Durability is the service's.
@@ -77,9 +77,10 @@ impl RemoteStore {
             .enable_all()
             .build()
             .map_err(|error| StoreError::from_io("connect to", address, error))?;
-        let _inside = runtime.enter();
-        let connected = connect::connect(address, credentials)?;
-        drop(_inside);
+        let connected = {
+            let _inside = runtime.enter();
+            connect::connect(address, credentials)?
+        };
         Ok(Self {
             operator: connected.operator,
             runtime,

@@ -1,4 +1,4 @@
-//! Against real servers, each a process of its own: S3 (`s3s-fs`), OpenSSH's `sshd`, WebDAV (`wsgidav`). A server that is
+//! Against real servers, each a process of its own: S3 (`s3s-fs`), OpenSSH's `sshd`, `WebDAV` (`wsgidav`). A server that is
 //! not installed is said, and its test passes; `.ci/install-tools` installs them.
 
 #[expect(dead_code, reason = "the integration tests share it")]
