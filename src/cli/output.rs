@@ -69,6 +69,7 @@ impl Output {
     }
 
     /// From now on results in JSON that are objects say what was asked of this store.
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "folders are not counted"))]
     pub(crate) fn count<S: Store + 'static>(&self, store: &Arc<CountingStore<S>>) {
         let store = Arc::clone(store);
         let counter = Counter(Box::new(move || (store.describe(), store.counts())));
