@@ -246,6 +246,8 @@ fn a_guard_that_was_killed_is_finished_later() {
         let before = scene.content();
         let mut process = hanging(&scene, "UPDATE users SET name = 'x' || name");
         let stdin = process.take_stdin();
+        // The command may be ready before the guard has written down which process it is.
+        std::thread::sleep(Duration::from_secs(1));
         process.kill();
         // The command goes on, for it has its own life.
         let resume = |options: &[&str]| {
