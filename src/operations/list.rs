@@ -321,7 +321,12 @@ impl fmt::Display for SnapshotSpec {
                 }
                 match moment {
                     Moment::Latest => f.write_str("latest"),
-                    Moment::At(instant) => instant.fmt(f),
+                    // As it is read: whole seconds stand for the rest of the second, too.
+                    Moment::At(instant) => match instant.subsec_nanosecond() {
+                        999_999_999 => write!(f, "{instant:.0}"),
+                        0 => write!(f, "{instant:.1}"),
+                        _ => instant.fmt(f),
+                    },
                     Moment::Ago(ago) => write!(f, "-{ago:#}"),
                 }
             }
@@ -489,6 +494,27 @@ mod tests {
         assert!(matches!(parse("app@2026-11-22"), Ok(SnapshotSpec::Of(Some(_), Moment::At(_)))));
         for wrong in ["", "abc", "xyzw", "latest:weekly", "@latest", "app@", "app@noon", "app@--2h", "-2h"] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_spec_is_read_as_it_was_printed() {
+        for (text, printed) in [
+            ("2026-11-22T10:00:05Z", "2026-11-22T10:00:05Z"),
+            ("2026-11-22T10:00Z", "2026-11-22T10:00:00.0Z"),
+            ("2026-11-22T10:00:05.0Z", "2026-11-22T10:00:05.0Z"),
+            ("2026-11-22T10:00:05.25Z", "2026-11-22T10:00:05.25Z"),
+            ("app@2026-11-22T11:00:05+01:00", "app@2026-11-22T10:00:05Z"),
+            ("app@-2h", "app@-2h"),
+            ("latest:migration", "latest:migration"),
+        ] {
+            let spec: SnapshotSpec = text.parse().unwrap();
+            assert_eq!(spec.to_string(), printed, "{text}");
+            assert_eq!(printed.parse(), Ok(spec), "{text}");
+        }
+        for civil in ["app@2026-11-22T10:00", "app@2026-11-22", "app@2026-11-22T10:00:05", "app@-1 day 3 hours"] {
+            let spec: SnapshotSpec = civil.parse().unwrap();
+            assert_eq!(spec.to_string().parse(), Ok(spec), "{civil}");
         }
     }
 }
