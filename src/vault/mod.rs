@@ -7,6 +7,7 @@
 pub mod catalog;
 mod core;
 pub mod error;
+mod idle;
 pub mod image;
 pub mod index;
 pub mod layout;
@@ -30,6 +31,7 @@ use jiff::Timestamp;
 pub use self::catalog::{Catalog, Snapshot};
 pub(crate) use self::core::{Core, read_named};
 pub use self::error::VaultError;
+pub use self::idle::{IdleVault, Visit};
 pub use self::image::StoredImage;
 pub use self::locked::LockedVault;
 pub use self::slots::{Slot, SlotSource};
@@ -165,7 +167,7 @@ impl Vault {
     /// Ends what [`try_alone`](Self::try_alone) began.
     pub(crate) fn let_others_in(&self) {
         if let Some(in_use) = &self.core.in_use {
-            in_use.share();
+            let _ = in_use.share();
         }
     }
 

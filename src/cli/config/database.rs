@@ -8,7 +8,7 @@ use pagevault::codec::DEFAULT_LEVEL;
 use pagevault::daemon::Schedule;
 
 use super::section::Section;
-use super::{Places, at_least_a_second, schedule, values};
+use super::{Keep, Places, at_least_a_second, retention, schedule, values};
 
 /// Keys of `[defaults]`, and of every database.
 pub(super) const POLICY: [&str; 11] = [
@@ -25,7 +25,7 @@ pub(super) const POLICY: [&str; 11] = [
     "unchanged",
 ];
 /// Keys of a database alone.
-pub(super) const DATABASE: [&str; 5] = ["path", "glob", "exclude", "name", "hooks"];
+pub(super) const DATABASE: [&str; 6] = ["path", "glob", "exclude", "name", "hooks", "retention"];
 /// Keys of `[hooks]`.
 pub(super) const HOOKS: [&str; 4] = ["before", "after", "failed", "timeout"];
 
@@ -86,6 +86,7 @@ pub(crate) struct Policy {
     pub(crate) full_scan: bool,
     pub(crate) unchanged: Unchanged,
     pub(crate) hooks: Hooks,
+    pub(crate) keep: Keep,
 }
 
 impl Default for Policy {
@@ -103,6 +104,7 @@ impl Default for Policy {
             full_scan: false,
             unchanged: Unchanged::Skip,
             hooks: Hooks::default(),
+            keep: Keep::All,
         }
     }
 }
@@ -133,6 +135,7 @@ impl Policy {
             full_scan: section.flag("full_scan").unwrap_or(other.full_scan),
             unchanged: section.parsed("unchanged", unchanged).unwrap_or(other.unchanged),
             hooks: other.hooks.clone(),
+            keep: other.keep.clone(),
         }
     }
 }
@@ -198,6 +201,9 @@ fn read(section: &Section<'_, '_>, defaults: &Policy, places: Places<'_>) -> Opt
     let mut policy = Policy::read(section, defaults);
     if let Some(hooks) = section.section("hooks", &HOOKS) {
         policy.hooks = Hooks::read(&hooks, &defaults.hooks);
+    }
+    if let Some(rules) = section.section("retention", &retention::KEEP) {
+        policy.keep = Keep::read(&rules);
     }
     let name = section.parsed("name", name);
     let source = match (section.has("path"), section.has("glob")) {

@@ -3,7 +3,7 @@
 //! It is asked again and again; each step looks at the time anew. Nothing it remembers in memory has to survive: after a
 //! SIGKILL the journal is at most one round behind, and a round that is done twice does no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use pagevault::monitor::Monitor;
 use pagevault::operations::moved::Holdings;
 use pagevault::operations::snapshot::Host;
 use pagevault::operations::status;
-use pagevault::vault::Vault;
+use pagevault::vault::IdleVault;
 use pagevault::{Error, ErrorKind, Result};
 use rustix::fs::FlockOperation;
 
@@ -25,15 +25,18 @@ use super::super::config::load::{self, Loaded};
 use super::super::config::{Config, Source};
 use super::super::context::Context;
 use super::alerts::{self, Condition, Turn};
-use super::background::{Background, Finished, Means, Work, sync_job};
+use super::background::{Background, Finished, Means, Quiet, Work, sync_job};
 use super::databases;
 use super::deliver::{Courier, Message};
+use super::forgetting;
 use super::journal::{Journal, LastResult, TestRecord};
 use super::metrics::{self, Facts, Server};
 use super::round::{Due, Round, Tally, look_at_old};
 
 /// How often conditions, figures and the size of the vault are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+/// How often rules are applied at least.
+const FORGET: Schedule = Schedule::Every(Duration::from_hours(1));
 /// A database that came by a pattern and vanished is spoken of for so long.
 const REMEMBER_VANISHED: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What the clock may differ from the time that has passed before it counts as set.
@@ -46,7 +49,8 @@ pub(super) struct Keeper<'a> {
     seen: Option<Seen>,
     config: Config,
     config_error: Option<String>,
-    vault: Vault,
+    /// Not in use between jobs, so that a prune can be alone.
+    vault: IdleVault,
     unlocker: Arc<Unlocker>,
     host: Host,
     zone: TimeZone,
@@ -63,6 +67,10 @@ pub(super) struct Keeper<'a> {
     background: Option<Background>,
     vault_error: Option<String>,
     dirty: bool,
+    /// Something was stored since rules were last applied.
+    has_new: bool,
+    /// Warnings of that, each of which is said once.
+    warned: BTreeSet<String>,
     facts: Facts,
     courier: Courier,
     server: Option<Server>,
@@ -106,7 +114,7 @@ impl<'a> Keeper<'a> {
             seen: seen(&file),
             file,
             config_error: None,
-            vault,
+            vault: IdleVault::new(vault),
             unlocker: Arc::new(unlocker),
             host: context.host()?,
             zone: TimeZone::system(),
@@ -121,6 +129,8 @@ impl<'a> Keeper<'a> {
             background: None,
             vault_error: None,
             dirty: false,
+            has_new: false,
+            warned: BTreeSet::new(),
             facts: Facts { config_ok: true, started: now, ..Facts::default() },
             courier,
             server: None,
@@ -129,7 +139,6 @@ impl<'a> Keeper<'a> {
             context,
         };
         keeper.listen();
-        keeper.say_what_is_not_done();
         Ok(keeper)
     }
 
@@ -139,12 +148,6 @@ impl<'a> Keeper<'a> {
 
     fn warn(&self, line: &str) {
         self.context.progress.warn(line);
-    }
-
-    fn say_what_is_not_done(&self) {
-        if self.config.retention.is_set() {
-            self.warn("[retention] is read, but this version forgets and prunes nothing by itself");
-        }
     }
 
     /// Answers Prometheus where the configuration wants it.
@@ -184,7 +187,6 @@ impl<'a> Keeper<'a> {
                 self.config = loaded.config;
                 self.config_error = None;
                 self.say("the configuration was read again");
-                self.say_what_is_not_done();
                 self.listen();
             }
             Err(error) => {
@@ -264,7 +266,8 @@ impl<'a> Keeper<'a> {
         if old.is_empty() {
             return;
         }
-        let Ok(holdings) = Holdings::read(&self.vault, &self.host, &self.context.progress) else { return };
+        let Ok(vault) = self.vault.enter() else { return };
+        let Ok(holdings) = Holdings::read(&vault, &self.host, &self.context.progress) else { return };
         for (path, number) in old {
             look_at_old(&mut self.journal, &holdings, &path, &self.config.databases[number].policy, now);
         }
@@ -314,16 +317,21 @@ impl<'a> Keeper<'a> {
         let paths: Vec<PathBuf> = due.iter().map(|due| due.path.clone()).collect();
         // What a check has found may be missing where nothing has changed as well.
         let distrust = self.journal.jobs.get("check").is_some_and(|job| job.failures > 0);
-        let mut round = Round {
-            context: self.context,
-            vault: &self.vault,
-            host: &self.host,
-            journal: &mut self.journal,
-            tally: Tally::default(),
-            distrust,
-        };
-        let outcome = round.run(due);
-        let tally = round.tally;
+        let mut tally = Tally::default();
+        let outcome = self.vault.enter().map_err(Error::from).and_then(|vault| {
+            let mut round = Round {
+                context: self.context,
+                vault: &vault,
+                host: &self.host,
+                journal: &mut self.journal,
+                tally: Tally::default(),
+                distrust,
+            };
+            let outcome = round.run(due);
+            tally = round.tally;
+            outcome
+        });
+        self.has_new |= tally.stored > 0;
         if let Err(error) = &outcome
             && error.kind() != ErrorKind::Interrupted
         {
@@ -369,6 +377,49 @@ impl<'a> Keeper<'a> {
         self.total.failed += paths.len();
     }
 
+    /// Lets go of what the rules do not keep: when something new is there, and every hour, for all grow older.
+    pub(super) fn forget(&mut self) {
+        let now = self.context.now();
+        if !forgetting::is_wanted(&self.config) || self.is_in_doubt() || self.context.progress.interrupted() {
+            return;
+        }
+        let has_failed = self.journal.jobs.get(forgetting::JOB).is_some_and(|job| job.failures > 0);
+        let is_due = self.is_due(forgetting::JOB, Some(&FORGET), now);
+        if !is_due && (has_failed || !self.has_new) {
+            return;
+        }
+        self.has_new = false;
+        let monitor = Quiet::new(self.context.progress.stop_flag());
+        let outcome = self.vault.enter().map_err(Error::from).and_then(|vault| {
+            let (config, here) = (&self.config, (&self.host, &self.zone));
+            forgetting::forget(&vault, config, &self.databases, here, &self.context.clock, &monitor)
+        });
+        for warning in monitor.into_warnings() {
+            if self.warned.insert(warning.clone()) {
+                self.warn(&format!("{}: {warning}", forgetting::JOB));
+            }
+        }
+        let outcome = outcome.map_err(|error| error.to_string());
+        match &outcome {
+            Ok(report) if report.forgotten.is_empty() => {}
+            Ok(report) => {
+                let (gone, kept) = (report.forgotten.len(), report.kept.len());
+                self.say(&format!("{}: {gone} snapshots are forgotten, {kept} stay", forgetting::JOB));
+            }
+            Err(why) => self.warn(&format!("{}: {why}", forgetting::JOB)),
+        }
+        self.journal.jobs.entry(forgetting::JOB.to_owned()).or_default().note(now, outcome.map(drop));
+        self.dirty = true;
+        self.kept_house = None;
+    }
+
+    /// Whether the vault is not what it should be. Then nothing is let go of: an old snapshot may be the last whole one.
+    fn is_in_doubt(&self) -> bool {
+        ["check", "test-restore"]
+            .iter()
+            .any(|job| self.journal.jobs.get(*job).is_some_and(|job| job.failures > 0))
+    }
+
     /// Begins long work that is due, and takes in what is finished. Whether something is being done.
     pub(super) fn work_in_background(&mut self) -> bool {
         if let Some(finished) = self.background.as_ref().and_then(Background::poll) {
@@ -397,6 +448,12 @@ impl<'a> Keeper<'a> {
         }
         if self.is_due("test-restore", check.test_restore.as_ref(), now) {
             due.push(Work::TestRestore(self.databases.keys().cloned().collect()));
+        }
+        if let Some(plan) = self.config.prune.clone()
+            && !self.is_in_doubt()
+            && self.is_due("prune", Some(&plan.schedule), now)
+        {
+            due.push(Work::Prune(plan.request));
         }
         for plan in self.config.syncs.clone() {
             if self.is_due(&sync_job(&plan), Some(&plan.schedule), now) {
@@ -518,11 +575,11 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn measure(&self) -> Facts {
+    fn measure(&mut self) -> Facts {
         let place = self.context.place().ok();
         let free = place.and_then(|place| rustix::fs::statvfs(&place.folder).ok());
         Facts {
-            vault_bytes: status::bytes(&self.vault).ok(),
+            vault_bytes: self.vault.enter().ok().and_then(|vault| status::bytes(&vault).ok()),
             vault_limit: self.config.alerts.vault_size,
             disk_free: free.map(|free| free.f_bavail.saturating_mul(free.f_frsize)),
             config_ok: self.config_error.is_none(),
