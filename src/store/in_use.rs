@@ -36,6 +36,7 @@ impl InUse {
 
     /// Lets others in again, or comes back after [`leave`](Self::leave); waits as [`enter`](Self::enter) does. Whether the
     /// place is in use now.
+    #[must_use]
     pub fn share(&self) -> bool {
         self.lock(FlockOperation::LockShared)
     }

@@ -181,6 +181,29 @@ impl History {
         named.into_iter().filter(|(_, named_at)| *named_at < newest).map(|(slot, _)| slot).collect()
     }
 
+    /// The slots to name in a new state of the keyring, if the newest states name one that is not among `present`: two who
+    /// change keys at once each name what the other removes. A slot that one of the newest states leaves out and an earlier
+    /// one named is being removed; one that no earlier state named was just added.
+    pub(crate) fn slots_to_settle(
+        &self,
+        present: &[(SlotId, ObjectName)],
+    ) -> Option<Vec<(SlotId, ObjectName)>> {
+        let states = || self.keyrings.iter().map(|(_, state)| state);
+        let generation = states().map(|state| state.generation).max()?;
+        let newest: Vec<&KeyringState> = states().filter(|state| state.generation == generation).collect();
+        let names = |state: &KeyringState, slot: SlotId| state.slots.iter().any(|(named, _)| *named == slot);
+        let is_present = |slot: SlotId| present.iter().any(|(there, _)| *there == slot);
+        if newest.iter().flat_map(|state| &state.slots).all(|(slot, _)| is_present(*slot)) {
+            return None;
+        }
+        let was_named = |slot| states().any(|state| state.generation < generation && names(state, slot));
+        let stays = |slot: SlotId| {
+            let by_all = newest.iter().all(|state| names(state, slot));
+            by_all || newest.iter().any(|state| names(state, slot)) && !was_named(slot)
+        };
+        Some(present.iter().filter(|(slot, _)| stays(*slot)).copied().collect())
+    }
+
     /// States of one generation were written at the same time: what one of them names was not removed by another.
     fn find_removed_slots(&mut self, objects: &[(ObjectName, Log)]) {
         let states = || {

@@ -13,6 +13,7 @@ use pagevault::operations::snapshot::Host;
 use pagevault::vault::Vault;
 
 use super::super::config::{Config, Keep};
+use super::journal::Journal;
 
 /// The name of this work in the journal.
 pub(super) const JOB: &str = "forget";
@@ -48,4 +49,18 @@ pub(super) fn forget(
     let requests: Vec<ForgetRequest> =
         of_rules.iter().flat_map(|(keep, names)| keep.requests(names, zone)).collect();
     plan_all(vault, &requests, clock, monitor)?.execute(vault, clock, monitor)
+}
+
+/// What was done, if there was something to do.
+pub(super) fn sentence(report: &ForgetReport) -> Option<String> {
+    let (gone, kept) = (report.forgotten.len(), report.kept.len());
+    (gone > 0).then(|| format!("{JOB}: {gone} snapshots are forgotten, {kept} stay"))
+}
+
+/// Whether the vault is not what it should be. Then nothing is let go of: an old snapshot may be the last whole one.
+pub(super) fn is_in_doubt(config: &Config, journal: &Journal) -> bool {
+    [("check", &config.check.schedule), ("test-restore", &config.check.test_restore)]
+        .into_iter()
+        .filter(|(_, schedule)| schedule.is_some())
+        .any(|(job, _)| journal.jobs.get(job).is_some_and(|job| job.failures > 0))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,6 @@ use pagevault::operations::snapshot::Host;
 use pagevault::operations::status;
 use pagevault::vault::IdleVault;
 use pagevault::{Error, ErrorKind, Result};
-use rustix::fs::FlockOperation;
 
 use super::super::config::load::{self, Loaded};
 use super::super::config::{Config, Source};
@@ -29,7 +28,7 @@ use super::background::{Background, Finished, Means, Quiet, Work, sync_job};
 use super::databases;
 use super::deliver::{Courier, Message};
 use super::forgetting;
-use super::journal::{Journal, LastResult, TestRecord};
+use super::journal::{self, Journal, TestRecord};
 use super::metrics::{self, Facts, Server};
 use super::round::{Due, Round, Tally, look_at_old};
 
@@ -46,7 +45,7 @@ const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 pub(super) struct Keeper<'a> {
     context: &'a Context,
     file: PathBuf,
-    seen: Option<Seen>,
+    seen: Option<load::Seen>,
     config: Config,
     config_error: Option<String>,
     /// Not in use between jobs, so that a prune can be alone.
@@ -56,7 +55,6 @@ pub(super) struct Keeper<'a> {
     zone: TimeZone,
     journal: Journal,
     journal_file: PathBuf,
-    /// Held for as long as the service lives.
     _lock: File,
     databases: BTreeMap<PathBuf, usize>,
     rescanned: Option<Instant>,
@@ -78,14 +76,6 @@ pub(super) struct Keeper<'a> {
     pub(super) total: Tally,
 }
 
-/// What tells that a file has changed.
-type Seen = (SystemTime, u64);
-
-fn seen(file: &Path) -> Option<Seen> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
 impl<'a> Keeper<'a> {
     /// Opens everything.
     ///
@@ -103,7 +93,7 @@ impl<'a> Keeper<'a> {
                 .with_hint("set HOME or XDG_STATE_HOME")
         })?;
         let journal_file = Journal::place(&state, vault.id());
-        let lock = lock(&journal_file)?;
+        let lock = journal::lock(&journal_file)?;
         let (journal, why) = Journal::read(&journal_file);
         if let Some(why) = why {
             context.progress.warn(&why);
@@ -111,7 +101,7 @@ impl<'a> Keeper<'a> {
         let now = context.now();
         let courier = Courier::start(config.alerts.timeout);
         let mut keeper = Self {
-            seen: seen(&file),
+            seen: load::seen(&file),
             file,
             config_error: None,
             vault: IdleVault::new(vault),
@@ -166,7 +156,7 @@ impl<'a> Keeper<'a> {
 
     /// Reads the configuration again if it was asked for or has changed. One that is wrong changes nothing, and is an alert.
     pub(super) fn reload(&mut self, asked: bool) {
-        let now = seen(&self.file);
+        let now = load::seen(&self.file);
         if !asked && now == self.seen {
             return;
         }
@@ -174,11 +164,7 @@ impl<'a> Keeper<'a> {
         match load::read(&self.file, &self.context.environment) {
             Ok(loaded) => {
                 let moved = loaded.config.vault != self.config.vault;
-                let key = |config: &Config| {
-                    let unlock = &config.unlock;
-                    (unlock.key_file.clone(), unlock.password_file.clone(), unlock.password_command.clone())
-                };
-                if moved || key(&loaded.config) != key(&self.config) {
+                if moved || loaded.config.unlock != self.config.unlock {
                     self.warn("another vault or key in the configuration counts from the next start on");
                 }
                 if loaded.config.alerts.timeout != self.config.alerts.timeout {
@@ -337,7 +323,8 @@ impl<'a> Keeper<'a> {
         {
             let why = error.to_string();
             self.warn(&format!("the vault cannot be used: {why}"));
-            self.fail_all(&paths, &why);
+            self.journal.fail_all(&paths, self.context.now(), &why);
+            self.total.failed += paths.len();
             self.vault_error = Some(why);
         } else if outcome.is_ok() {
             self.vault_error = None;
@@ -365,22 +352,13 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Nobody's turn came: all have failed alike.
-    fn fail_all(&mut self, paths: &[PathBuf], why: &str) {
-        let now = self.context.now();
-        for path in paths {
-            let record = self.journal.databases.entry(path.clone()).or_default();
-            record.job.note(now, Err(why.to_owned()));
-            record.result = Some(LastResult::Failed);
-            record.failed += 1;
-        }
-        self.total.failed += paths.len();
-    }
-
     /// Lets go of what the rules do not keep: when something new is there, and every hour, for all grow older.
     pub(super) fn forget(&mut self) {
         let now = self.context.now();
-        if !forgetting::is_wanted(&self.config) || self.is_in_doubt() || self.context.progress.interrupted() {
+        if !forgetting::is_wanted(&self.config)
+            || forgetting::is_in_doubt(&self.config, &self.journal)
+            || self.context.progress.interrupted()
+        {
             return;
         }
         let has_failed = self.journal.jobs.get(forgetting::JOB).is_some_and(|job| job.failures > 0);
@@ -391,8 +369,8 @@ impl<'a> Keeper<'a> {
         self.has_new = false;
         let monitor = Quiet::new(self.context.progress.stop_flag());
         let outcome = self.vault.enter().map_err(Error::from).and_then(|vault| {
-            let (config, here) = (&self.config, (&self.host, &self.zone));
-            forgetting::forget(&vault, config, &self.databases, here, &self.context.clock, &monitor)
+            let here = (&self.host, &self.zone);
+            forgetting::forget(&vault, &self.config, &self.databases, here, &self.context.clock, &monitor)
         });
         for warning in monitor.into_warnings() {
             if self.warned.insert(warning.clone()) {
@@ -400,24 +378,13 @@ impl<'a> Keeper<'a> {
             }
         }
         let outcome = outcome.map_err(|error| error.to_string());
-        match &outcome {
-            Ok(report) if report.forgotten.is_empty() => {}
-            Ok(report) => {
-                let (gone, kept) = (report.forgotten.len(), report.kept.len());
-                self.say(&format!("{}: {gone} snapshots are forgotten, {kept} stay", forgetting::JOB));
-            }
+        match outcome.as_ref().map(forgetting::sentence) {
+            Ok(sentence) => sentence.iter().for_each(|sentence| self.say(sentence)),
             Err(why) => self.warn(&format!("{}: {why}", forgetting::JOB)),
         }
         self.journal.jobs.entry(forgetting::JOB.to_owned()).or_default().note(now, outcome.map(drop));
         self.dirty = true;
         self.kept_house = None;
-    }
-
-    /// Whether the vault is not what it should be. Then nothing is let go of: an old snapshot may be the last whole one.
-    fn is_in_doubt(&self) -> bool {
-        ["check", "test-restore"]
-            .iter()
-            .any(|job| self.journal.jobs.get(*job).is_some_and(|job| job.failures > 0))
     }
 
     /// Begins long work that is due, and takes in what is finished. Whether something is being done.
@@ -450,7 +417,7 @@ impl<'a> Keeper<'a> {
             due.push(Work::TestRestore(self.databases.keys().cloned().collect()));
         }
         if let Some(plan) = self.config.prune.clone()
-            && !self.is_in_doubt()
+            && !forgetting::is_in_doubt(&self.config, &self.journal)
             && self.is_due("prune", Some(&plan.schedule), now)
         {
             due.push(Work::Prune(plan.request));
@@ -629,24 +596,5 @@ impl<'a> Keeper<'a> {
         for why in courier.finish(patience) {
             context.progress.warn(&why);
         }
-    }
-}
-
-/// One service for a vault on a machine: two would snapshot everything twice.
-fn lock(journal: &Path) -> Result<File> {
-    let path = journal.with_extension("lock");
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Failed, format!("cannot write to {}: {error}", path.display()))
-    };
-    let folder = super::super::files::parent(&path);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Error::new(ErrorKind::Busy, "another `pagevault run` keeps this vault on this machine")
-                .with_hint("`pagevault status` says how well; `pagevault schedule show` says what starts it"))
-        }
-        Err(error) => Err(failed(error.into())),
     }
 }
