@@ -28,6 +28,7 @@ mod history;
 mod library;
 mod live;
 mod live_restore;
+mod preview;
 mod prune;
 mod recover;
 mod repair;

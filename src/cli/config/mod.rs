@@ -15,7 +15,7 @@ use std::time::Duration;
 use pagevault::daemon::Schedule;
 use toml::de::DeTable;
 
-pub(crate) use self::database::{DatabaseEntry, Hooks, Policy, Source, Unchanged};
+pub(crate) use self::database::{DatabaseEntry, Hooks, MATCHING, Policy, Source, Unchanged};
 pub(crate) use self::retention::{Keep, PrunePlan};
 pub(crate) use self::section::Problem;
 use self::section::{Problems, Section};
@@ -132,6 +132,15 @@ impl Config {
         let config = Self::of(&top, places);
         let found = problems.into_list();
         if found.is_empty() { Ok(config) } else { Err(found) }
+    }
+
+    /// What holds for the database whose canonical path is `path`: of several entries the first that names it, else the first
+    /// whose pattern does, else the defaults.
+    pub(crate) fn policy_of(&self, path: &Path) -> &Policy {
+        let is_path = |entry: &&DatabaseEntry| matches!(entry.source, Source::Path(_));
+        let (paths, patterns): (Vec<_>, Vec<_>) = self.databases.iter().partition(is_path);
+        let entry = paths.into_iter().chain(patterns).find(|entry| entry.means(path));
+        entry.map_or(&self.defaults, |entry| &entry.policy)
     }
 
     fn of(top: &Section<'_, '_>, places: Places<'_>) -> Self {
