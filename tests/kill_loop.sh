@@ -1,6 +1,7 @@
 #!/bin/bash
 # Kills snapshot, forget, prune and restore with SIGKILL at random moments, and looks after each kill whether a snapshot
-# that was reported as done is lost, or a command needs help.
+# that was reported as done is lost, or a command needs help. After a killed forget all that its plan named is gone, or nothing,
+# and one of those that are comes back by undelete.
 #
 #   tests/kill_loop.sh PAGEVAULT WORKLOAD [KILLS]
 #
@@ -17,7 +18,7 @@ mkdir -p "$HOME"
 database=$place/app.db
 declare -A sums         # snapshots that must be there: id -> SHA-256
 declare -A killed ended # by command
-kills=0 lost=0 helped=0 verified=0 seed=100
+kills=0 lost=0 helped=0 verified=0 returned=0 seed=100
 
 fail() { echo "FAILED: $*"; helped=$((helped + 1)); }
 run() { "$pagevault" --no-progress "$@" 2>"$place/stderr" || { fail "$* ($?): $(cat "$place/stderr")"; return 1; }; }
@@ -47,6 +48,27 @@ prove() { # a snapshot restores to the bytes it was made of
   verified=$((verified + 1))
 }
 
+plan() { # what a forget would let go
+  run forget --keep-last 6 --dry-run --json | sed 's/"kept":.*//' | ids | sort
+}
+
+let_go() { # after a forget with this plan, killed or not
+  local there forgotten id gone=()
+  there=$(run list --json | ids) forgotten=$(run list --forgotten --json | ids)
+  for id in $1; do grep -q "$id" <<<"$there" || gone+=("$id"); done
+  [ ${#gone[@]} -eq 0 ] && return
+  [ ${#gone[@]} -eq "$(wc -w <<<"$1")" ] || { echo "LOST: a part of what was planned is gone"; lost=$((lost + 1)); }
+  for id in "${gone[@]}"; do
+    grep -q "$id" <<<"$forgotten" || { echo "LOST: $id cannot come back"; lost=$((lost + 1)); }
+  done
+  id=${gone[$((RANDOM % ${#gone[@]}))]}
+  run undelete "$id" --yes --quiet >/dev/null
+  [ -n "${sums[$id]:-}" ] && prove "$id"
+  returned=$((returned + 1))
+  run forget "$id" --yes --quiet >/dev/null
+  for id in "${gone[@]}"; do unset "sums[$id]"; done
+}
+
 "$workload" build "$database" --megabytes 8 --seed 1 >/dev/null || exit 1
 run init --generate-key-file "$place/key" >/dev/null || exit 1
 run snapshot "$database" --json >"$place/stdout" && remember
@@ -61,6 +83,7 @@ while [ "$kills" -lt "$wanted" ] && [ "$helped" -lt 5 ]; do
   *) verb=restore command=(restore app@latest --to "$place/restored.db" --yes --quiet) ;;
   esac
   : >"$place/stdout"
+  [ $verb = forget ] && planned=$(plan)
   "$pagevault" --no-progress "${command[@]}" >"$place/stdout" 2>"$place/stderr" &
   pid=$!
   sleep "0.$(printf %03d $((RANDOM % ${SLOWEST_MS:-250})))"
@@ -72,14 +95,7 @@ while [ "$kills" -lt "$wanted" ] && [ "$helped" -lt 5 ]; do
     [ -s "$place/stderr" ] && grep -q '^error' "$place/stderr" && fail "$verb: $(cat "$place/stderr")"
   fi
   [ $verb = snapshot ] && remember
-  if [ $verb = forget ]; then
-    # What the rules let go may be gone, and nothing else: a plan of the same rules says what stays.
-    stay=$(run forget --keep-last 6 --dry-run --json | sed 's/.*"kept"://' | ids | sort)
-    there=$(run list --json | ids | sort)
-    for id in "${!sums[@]}"; do grep -q "$id" <<<"$there" || unset "sums[$id]"; done
-    # Six at least.
-    [ "$(wc -w <<<"$stay")" -ge "$((${#sums[@]} < 6 ? ${#sums[@]} : 6))" ] || { echo "LOST: too many forgotten"; lost=$((lost + 1)); }
-  fi
+  [ $verb = forget ] && let_go "$planned"
   look
   if [ $((seed % 10)) -eq 0 ]; then
     run check >"$place/check" || cat "$place/check"
@@ -91,8 +107,10 @@ done
 
 # Nothing needs help: the next of each command works, and every snapshot is what it was.
 run snapshot "$database" --json >"$place/stdout" && remember
+planned=$(plan)
 run forget --keep-last 6 --yes --quiet
-for id in $(run list --forgotten --json | ids); do unset "sums[$id]"; done
+let_go "$planned"
+look
 run prune --grace 0s --yes --json >"$place/pruned"
 run check --read-data --test-restore >"$place/check" || cat "$place/check"
 for id in "${!sums[@]}"; do prove "$id"; done
@@ -101,5 +119,6 @@ echo "kills: $kills (snapshot ${killed[snapshot]:-0}, forget ${killed[forget]:-0
 echo "ended by themselves: snapshot ${ended[snapshot]:-0}, forget ${ended[forget]:-0}, prune ${ended[prune]:-0}, restore ${ended[restore]:-0}"
 echo "snapshots lost: $lost"
 echo "commands that needed help: $helped"
+echo "forgotten snapshots brought back: $returned"
 echo "snapshots restored and compared: $verified, temporary files left: $leftover"
 [ "$lost" -eq 0 ] && [ "$helped" -eq 0 ]

@@ -90,7 +90,7 @@ pub(crate) struct Globals {
 }
 
 /// How to unlock the vault; at most one of them.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct UnlockOptions {
     /// Unlock with a key file [env: PAGEVAULT_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Vault and key")]

@@ -1,5 +1,5 @@
-//! When this machine last saw a restore from a vault succeed: a line in the state folder. Not in the vault's log: a check
-//! reads, also of a copy that must stay as it is.
+//! When this machine last saw a restore from a vault succeed: a line in the state folder. The vault's log says it too, and to
+//! everybody; but a vault or a copy that cannot be written to has no other place for it.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -105,26 +105,45 @@ pub fn plan(
     clock: &dyn Clock,
     monitor: &dyn Monitor,
 ) -> Result<ForgetPlan> {
+    plan_all(vault, std::slice::from_ref(request), clock, monitor)
+}
+
+/// As [`plan`], for several requests that speak of different snapshots, such as different databases. The reason is that of
+/// the first that has one.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_all(
+    vault: &Vault,
+    requests: &[ForgetRequest],
+    clock: &dyn Clock,
+    monitor: &dyn Monitor,
+) -> Result<ForgetPlan> {
     let (history, catalog) = list::read(vault, monitor)?;
     let now = clock.now();
-    let (forget, keep) = match &request.choice {
-        ForgetChoice::ByPolicy { policy, databases, kinds } => {
-            for name in databases {
-                if !catalog.database_names().contains(&name.as_str()) {
-                    return Err(list::no_such_database(&catalog, name));
-                }
-            }
-            let applies = |snapshot: &&Snapshot| {
-                let manifest = &snapshot.manifest;
-                (databases.is_empty() || databases.contains(&manifest.name))
-                    && (kinds.is_empty() || kinds.contains(&manifest.kind))
-            };
-            let considered: Vec<&Snapshot> = catalog.snapshots.iter().filter(applies).collect();
-            by_policy(&history, &considered, policy, now, &request.time_zone, monitor)
-        }
-        ForgetChoice::Named(specs) => named(&history, &catalog, specs, request.allow_empty, now)?,
+    let mut plan = ForgetPlan {
+        forget: Vec::new(),
+        keep: Vec::new(),
+        reason: requests.iter().find_map(|request| request.reason.clone()),
     };
-    Ok(ForgetPlan { forget, keep, reason: request.reason.clone() })
+    for request in requests {
+        let (forget, keep) = match &request.choice {
+            ForgetChoice::ByPolicy { policy, databases, kinds } => {
+                let wanted = list::databases_named(&catalog, databases)?;
+                let applies = |snapshot: &&Snapshot| {
+                    let manifest = &snapshot.manifest;
+                    (databases.is_empty() || wanted.contains(&manifest.database))
+                        && (kinds.is_empty() || kinds.contains(&manifest.kind))
+                };
+                let considered: Vec<&Snapshot> = catalog.snapshots.iter().filter(applies).collect();
+                by_policy(&history, &considered, policy, now, &request.time_zone, monitor)
+            }
+            ForgetChoice::Named(specs) => named(&history, &catalog, specs, request.allow_empty, now)?,
+        };
+        plan.forget.extend(forget);
+        plan.keep.extend(keep);
+    }
+    Ok(plan)
 }
 
 fn by_policy(
@@ -144,7 +163,7 @@ fn by_policy(
             created_at: snapshot.created_at(),
             tags: &snapshot.manifest.details.tags,
             pinned: history.pinned.contains(&snapshot.id),
-            tested: history.tested.get(&snapshot.id).copied(),
+            tested: history.tested.get(&snapshot.id).map(|answer| answer.is_whole),
         })
         .collect();
     let reasons = decide(&candidates, policy, now, zone);

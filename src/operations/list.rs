@@ -1,5 +1,6 @@
 //! `list` and `show`, and the words by which people name a snapshot.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -429,17 +430,21 @@ fn is_image(snapshot: &Snapshot) -> bool {
     snapshot.manifest.content.geometry().is_some()
 }
 
-fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timestamp) -> Result<&'c Snapshot> {
-    // A database may have had another name earlier; it is found by any of them.
-    let Some(database) = catalog
-        .snapshots
-        .iter()
-        .rev()
+/// The databases of these names. One may have had another name earlier; it is found by any of them.
+pub(super) fn databases_named(catalog: &Catalog, names: &[String]) -> Result<HashSet<DatabaseId>> {
+    names.iter().map(|name| database_named(catalog, name)).collect()
+}
+
+fn database_named(catalog: &Catalog, name: &str) -> Result<DatabaseId> {
+    let mut newest_first = catalog.snapshots.iter().rev();
+    newest_first
         .find(|snapshot| snapshot.manifest.name == name)
         .map(|snapshot| snapshot.manifest.database)
-    else {
-        return Err(no_such_database(catalog, name));
-    };
+        .ok_or_else(|| no_such_database(catalog, name))
+}
+
+fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timestamp) -> Result<&'c Snapshot> {
+    let database = database_named(catalog, name)?;
     let own: Vec<&Snapshot> =
         catalog.snapshots.iter().filter(|own| own.manifest.database == database && is_image(own)).collect();
     let until = match moment {

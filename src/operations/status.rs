@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::list::catalog;
+use super::list;
 use crate::error::Result;
 use crate::ids::{DatabaseId, SnapshotId};
 use crate::monitor::Monitor;
+use crate::vault::log::History;
 use crate::vault::{Snapshot, Vault};
 
 /// Growth is that of the last week, or since the first snapshot if that is not so long ago.
@@ -38,6 +39,21 @@ pub struct DatabaseStatus {
     pub stored_bytes: u64,
     /// Bytes of records stored in a day, over the last week.
     pub stored_bytes_per_day: u64,
+    /// The newest test restore of any of its snapshots, as the log tells, wherever it was made.
+    pub last_test: Option<SnapshotTest>,
+    /// The newest that found one whole.
+    pub last_proof: Option<SnapshotTest>,
+}
+
+/// A test restore, as the log tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct SnapshotTest {
+    /// The snapshot.
+    pub snapshot_id: SnapshotId,
+    /// When it was written down.
+    pub at: Timestamp,
+    /// Whether the snapshot was whole.
+    pub is_whole: bool,
 }
 
 /// A vault and its databases.
@@ -56,13 +72,13 @@ pub struct VaultStatus {
 /// # Errors
 /// The vault cannot be listed. Objects that cannot be read become warnings.
 pub fn status(vault: &Vault, now: Timestamp, monitor: &dyn Monitor) -> Result<VaultStatus> {
-    let catalog = catalog(vault, monitor)?;
+    let (history, catalog) = list::read(vault, monitor)?;
     let mut of_database: BTreeMap<DatabaseId, Vec<&Snapshot>> = BTreeMap::new();
     for snapshot in &catalog.snapshots {
         of_database.entry(snapshot.manifest.database).or_default().push(snapshot);
     }
     let mut databases: Vec<DatabaseStatus> =
-        of_database.values().filter_map(|snapshots| of_snapshots(snapshots, now)).collect();
+        of_database.values().filter_map(|snapshots| of_snapshots(snapshots, &history, now)).collect();
     databases.sort_by(|one, other| one.database.cmp(&other.database));
     Ok(VaultStatus { vault: vault.place(), vault_bytes: bytes(vault)?, databases })
 }
@@ -81,9 +97,16 @@ pub fn bytes(vault: &Vault) -> Result<u64> {
 }
 
 /// `snapshots` are those of one database, oldest first.
-fn of_snapshots(snapshots: &[&Snapshot], now: Timestamp) -> Option<DatabaseStatus> {
+fn of_snapshots(snapshots: &[&Snapshot], history: &History, now: Timestamp) -> Option<DatabaseStatus> {
     let (first, newest) = (snapshots.first()?, snapshots.last()?);
     let details = &newest.manifest.details;
+    let tests = || {
+        snapshots.iter().filter_map(|snapshot| {
+            let answer = history.tested.get(&snapshot.id)?;
+            let at = Timestamp::from_microsecond(answer.at_us).ok()?;
+            Some(SnapshotTest { snapshot_id: snapshot.id, at, is_whole: answer.is_whole })
+        })
+    };
     let stored = |snapshot: &&&Snapshot| snapshot.manifest.details.stored_bytes.unwrap_or(0);
     Some(DatabaseStatus {
         database: newest.manifest.name.clone(),
@@ -100,6 +123,8 @@ fn of_snapshots(snapshots: &[&Snapshot], now: Timestamp) -> Option<DatabaseStatu
             first.created_at(),
             now,
         ),
+        last_test: tests().max_by_key(|test| test.at),
+        last_proof: tests().filter(|test| test.is_whole).max_by_key(|test| test.at),
     })
 }
 

@@ -30,13 +30,20 @@ impl InUse {
             return true;
         }
         // A lock that could not be changed is lost.
-        self.share();
+        let _ = self.share();
         false
     }
 
-    /// Lets others in again.
-    pub fn share(&self) {
-        self.lock(FlockOperation::LockShared);
+    /// Lets others in again, or comes back after [`leave`](Self::leave); waits as [`enter`](Self::enter) does. Whether the
+    /// place is in use now.
+    #[must_use]
+    pub fn share(&self) -> bool {
+        self.lock(FlockOperation::LockShared)
+    }
+
+    /// The place counts as unused by this until [`share`](Self::share).
+    pub fn leave(&self) {
+        self.lock(FlockOperation::Unlock);
     }
 
     fn lock(&self, operation: FlockOperation) -> bool {
@@ -59,10 +66,13 @@ mod tests {
         let (one, other) = (InUse::enter(folder.path()).unwrap(), InUse::enter(folder.path()).unwrap());
         assert!(!one.try_alone());
         drop(other);
-        assert!(one.try_alone());
-        one.share();
+        assert!(one.try_alone() && one.share());
         let other = InUse::enter(folder.path()).unwrap();
         assert!(!one.try_alone() && !other.try_alone());
+        other.leave();
+        assert!(one.try_alone());
+        assert!(one.share());
+        assert!(other.share() && !one.try_alone());
         assert!(InUse::enter(&folder.path().join("nowhere")).is_none());
     }
 }

@@ -12,8 +12,17 @@ use super::{layout, memory};
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
 use crate::format::envelope::ObjectKind;
-use crate::format::log::{KeyringState, Log, LogEntry, TESTED_WHOLE};
+use crate::format::log::{KeyringState, Log, LogEntry, TESTED_DAMAGED, TESTED_WHOLE};
 use crate::ids::{ObjectName, SlotId, SnapshotId, WriterId};
+
+/// What a test restore of a snapshot said, and when that was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TestAnswer {
+    /// Whether the snapshot was whole.
+    pub is_whole: bool,
+    /// In microseconds since 1970 UTC.
+    pub at_us: i64,
+}
 
 /// What all log objects together say.
 #[derive(Debug, Default)]
@@ -26,8 +35,8 @@ pub struct History {
     pub forgotten_at_us: HashMap<SnapshotId, i64>,
     /// Snapshots that are to be kept for ever.
     pub pinned: HashSet<SnapshotId>,
-    /// What the newest test restore of a snapshot said: whether it is whole.
-    pub tested: HashMap<SnapshotId, bool>,
+    /// What the newest test restore of a snapshot said.
+    pub tested: HashMap<SnapshotId, TestAnswer>,
     /// Packs that may be deleted, and the time before which they must not be, in microseconds since 1970 UTC.
     pub condemned: BTreeMap<ObjectName, i64>,
     /// How often packs were condemned or deleted: who finds the same number again knows that nobody pruned meanwhile.
@@ -139,7 +148,12 @@ impl History {
                 }
             }
             LogEntry::Tested(list) => {
-                self.tested.extend(list.into_iter().map(|(id, answer)| (id, answer == TESTED_WHOLE)));
+                // Other answers are no proof of anything.
+                let known =
+                    list.into_iter().filter(|(_, answer)| [TESTED_WHOLE, TESTED_DAMAGED].contains(answer));
+                self.tested.extend(known.map(|(id, answer)| {
+                    (id, TestAnswer { is_whole: answer == TESTED_WHOLE, at_us: time_us })
+                }));
             }
             LogEntry::Keyring(state) => {
                 if self.keyring.as_ref().is_none_or(|newest| newest.generation <= state.generation) {
@@ -165,6 +179,29 @@ impl History {
         }
         let newest = others.iter().map(|state| state.generation).max().unwrap_or(0);
         named.into_iter().filter(|(_, named_at)| *named_at < newest).map(|(slot, _)| slot).collect()
+    }
+
+    /// The slots to name in a new state of the keyring, if the newest states name one that is not among `present`: two who
+    /// change keys at once each name what the other removes. A slot that one of the newest states leaves out and an earlier
+    /// one named is being removed; one that no earlier state named was just added.
+    pub(crate) fn slots_to_settle(
+        &self,
+        present: &[(SlotId, ObjectName)],
+    ) -> Option<Vec<(SlotId, ObjectName)>> {
+        let states = || self.keyrings.iter().map(|(_, state)| state);
+        let generation = states().map(|state| state.generation).max()?;
+        let newest: Vec<&KeyringState> = states().filter(|state| state.generation == generation).collect();
+        let names = |state: &KeyringState, slot: SlotId| state.slots.iter().any(|(named, _)| *named == slot);
+        let is_present = |slot: SlotId| present.iter().any(|(there, _)| *there == slot);
+        if newest.iter().flat_map(|state| &state.slots).all(|(slot, _)| is_present(*slot)) {
+            return None;
+        }
+        let was_named = |slot| states().any(|state| state.generation < generation && names(state, slot));
+        let stays = |slot: SlotId| {
+            let by_all = newest.iter().all(|state| names(state, slot));
+            by_all || newest.iter().any(|state| names(state, slot)) && !was_named(slot)
+        };
+        Some(present.iter().filter(|(slot, _)| stays(*slot)).copied().collect())
     }
 
     /// States of one generation were written at the same time: what one of them names was not removed by another.

@@ -7,6 +7,7 @@
 pub mod catalog;
 mod core;
 pub mod error;
+mod idle;
 pub mod image;
 pub mod index;
 pub mod layout;
@@ -30,6 +31,7 @@ use jiff::Timestamp;
 pub use self::catalog::{Catalog, Snapshot};
 pub(crate) use self::core::{Core, read_named};
 pub use self::error::VaultError;
+pub use self::idle::{IdleVault, Visit};
 pub use self::image::StoredImage;
 pub use self::locked::LockedVault;
 pub use self::slots::{Slot, SlotSource};
@@ -60,6 +62,9 @@ pub struct LocalFolders {
     /// For what a client remembers; a folder per vault is made in it.
     pub state: Option<PathBuf>,
 }
+
+/// How often it is looked whether others who change keys have named what is gone.
+const SETTLE_ATTEMPTS: usize = 5;
 
 /// An unlocked vault.
 #[derive(Debug)]
@@ -165,7 +170,7 @@ impl Vault {
     /// Ends what [`try_alone`](Self::try_alone) began.
     pub(crate) fn let_others_in(&self) {
         if let Some(in_use) = &self.core.in_use {
-            in_use.share();
+            let _ = in_use.share();
         }
     }
 
@@ -416,6 +421,7 @@ impl Vault {
         let slot = unlocker.make_slot(self.id(), self.core.keys.keyring(), argon2, &note)?;
         slots::write(&*self.core.store, &slot)?;
         self.log_keyring(now)?;
+        self.settle_keyring(now)?;
         Ok(slot)
     }
 
@@ -436,7 +442,18 @@ impl Vault {
             self.log_keyring(now)?;
             return Err(VaultError::LastSlot { slot });
         }
-        slots::remove(&*self.core.store, slot)
+        slots::remove(&*self.core.store, slot)?;
+        self.settle_keyring(now)
+    }
+
+    /// Says in the log which slots there are, if others who changed keys at the same time have said something else.
+    fn settle_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
+        for _ in 0..SETTLE_ATTEMPTS {
+            let history = self.history()?;
+            let Some(slots) = history.slots_to_settle(&slots::state(&self.core, None)?) else { break };
+            self.append_keyring(&history, slots, now)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn log_keyring(&self, now: Timestamp) -> Result<(), VaultError> {
@@ -445,11 +462,20 @@ impl Vault {
 
     fn log_keyring_without(&self, removed: Option<SlotId>, now: Timestamp) -> Result<ObjectName, VaultError> {
         let history = self.history()?;
-        let generation = history.keyring.as_ref().map_or(0, |state| state.generation).saturating_add(1);
         let slots = slots::state(&self.core, removed)?;
+        self.append_keyring(&history, slots, now)
+    }
+
+    fn append_keyring(
+        &self,
+        history: &History,
+        slots: Vec<(SlotId, ObjectName)>,
+        now: Timestamp,
+    ) -> Result<ObjectName, VaultError> {
+        let generation = history.keyring.as_ref().map_or(0, |state| state.generation).saturating_add(1);
         let (epoch, _) = self.core.keys.keyring().current()?;
         let state = crate::format::log::KeyringState { generation, config: self.config_hash, slots, epoch };
-        self.append_log(&history, now, vec![LogEntry::Keyring(state)])
+        self.append_log(history, now, vec![LogEntry::Keyring(state)])
     }
 }
 

@@ -72,6 +72,8 @@ pub(super) fn read_all(store: &dyn Store, vaults: &[VaultId]) -> Result<Slots, V
                         slots.readable.push(source);
                     }
                 }
+                // Listed and gone: somebody removed it just now.
+                Err(VaultError::Store(error)) if error.is_not_found() => {}
                 Err(error) => {
                     slots.warnings.push(error.to_string());
                     // A store that failed may give the slot next time; that is the reason to report.

@@ -14,6 +14,7 @@
 mod afterwards;
 mod architecture;
 mod bad_input;
+mod beside;
 mod capture_cases;
 mod children;
 mod cli_cases;

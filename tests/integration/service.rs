@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -482,6 +483,385 @@ fn copies_are_kept_up_to_date_and_are_vaults() {
     // The other destination is a file.
     let alerts = world.json(&["status", "--json"])["alerts"].to_string();
     assert!(alerts.contains("sync ") && alerts.contains("is a file"), "{alerts}");
+}
+
+/// Fills a database with what no delta makes small.
+fn renew(path: &std::path::Path, round: u32) {
+    execute(
+        path,
+        &format!(
+            "CREATE TABLE IF NOT EXISTS big(id INTEGER PRIMARY KEY, x BLOB);
+             REPLACE INTO big SELECT id, randomblob(4000) FROM t WHERE id <= 50; PRAGMA user_version = {round};"
+        ),
+    );
+}
+
+fn packs_of(world: &World) -> usize {
+    let folders = fs::read_dir(world.path("v/packs")).unwrap();
+    folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+}
+
+#[test]
+fn what_the_rules_let_go_is_forgotten_and_freed() {
+    let world = World::new(
+        "[retention]\nkeep_last = 2\nprune = 'every 1s'\ngrace = '0s'\nmax_unused = '1%'\n\
+         [[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1s'\n\
+         [[database]]\npath = '{dir}/db/all.db'\nschedule = 'every 1s'\n[database.retention]\nkeep_all = true\n\
+         [[database]]\npath = '{dir}/db/one.db'\nschedule = 'every 1s'\n[database.retention]\nkeep_last = 1\n",
+    );
+    let names = ["a", "all", "one"];
+    let paths = names.map(|name| world.database(&format!("{name}.db")));
+    // A snapshot made by hand, and one of a database that is not configured: no rule speaks of them.
+    let other = world.database("other.db");
+    for path in [&paths[0], &other, &other] {
+        let made = world.pagevault(&["snapshot", path.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+    }
+    let service = world.service();
+    for round in 1..6 {
+        let before: Vec<usize> = names.iter().map(|name| world.snapshots_of_log(name)).collect();
+        paths.iter().for_each(|path| renew(path, round));
+        until("a snapshot of each", &world, || {
+            names.iter().zip(&before).all(|(name, before)| world.snapshots_of_log(name) > *before)
+        });
+    }
+    until("the rules", &world, || {
+        let there = world.snapshots();
+        there["a"] == 3 && there["one"] == 1 && there["all"] >= 5 && there["other"] == 2
+    });
+    // Of `all` every image is needed; of the others' nothing but the last.
+    let needed = world.snapshots().values().sum::<usize>();
+    until("packs that go", &world, || packs_of(&world) <= 2 * needed);
+    until("freed packs are told of", &world, || {
+        world.log().lines().any(|line| line.starts_with("prune: ") && !line.contains(" 0 packs"))
+    });
+    service.stop();
+    let checked = world.pagevault(&["check", "--read-data", "--test-restore"]);
+    assert!(checked.status.success(), "{}", text(&checked.stdout));
+    assert_eq!(world.json(&["status", "--json"])["alerts"], serde_json::json!([]));
+    let log = world.log();
+    let complaints: Vec<&str> = log.lines().filter(|line| line.starts_with("warning")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn beside_a_service_at_rest_a_prune_is_alone() {
+    let world = World::new("[[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1h'\n");
+    let path = world.database("a.db");
+    let service = world.service();
+    until("its first round", &world, || world.snapshots_of_log("a") == 1);
+    for round in 1..4 {
+        renew(&path, round);
+        assert!(world.pagevault(&["snapshot", path.to_str().unwrap()]).status.success());
+    }
+    assert!(world.pagevault(&["forget", "--keep-last", "1", "--yes"]).status.success());
+    let pruned = world.json(&["prune", "--grace", "0s", "--max-unused", "1%", "--yes", "--json"]);
+    assert!(pruned["deleted"]["packs"].as_u64() > Some(0), "{pruned}");
+    assert_eq!(pruned["condemned"]["packs"], 0, "{pruned}");
+    service.stop();
+    // The service goes on with what it remembered of the vault.
+    assert!(world.pagevault(&["check", "--read-data"]).status.success());
+}
+
+#[test]
+fn a_service_that_remembers_what_a_prune_took_stores_it_anew() {
+    let world = World::new("[[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1s'\n");
+    let path = world.database("a.db");
+    let service = world.service();
+    until("its first round", &world, || world.snapshots_of_log("a") == 1);
+    let image = bytes_of(&path);
+    renew(&path, 1);
+    until("its second", &world, || world.snapshots_of_log("a") == 2);
+    assert!(world.pagevault(&["forget", "--keep-last", "1", "--yes"]).status.success());
+    let pruned = world.json(&["prune", "--grace", "0s", "--max-unused", "0.1%", "--yes", "--json"]);
+    assert!(pruned["deleted"]["packs"].as_u64() > Some(0), "{pruned}");
+    // What was there first is there again, chunk by chunk.
+    let back = world.path("back.db");
+    fs::write(&back, &image).unwrap();
+    execute(&path, &format!("ATTACH '{}' AS back; DROP TABLE big; PRAGMA user_version = 0;", back.display()));
+    until("its third", &world, || world.snapshots_of_log("a") >= 3);
+    service.stop();
+    let checked = world.pagevault(&["check", "--read-data", "--test-restore"]);
+    assert!(checked.status.success(), "{}", text(&checked.stdout));
+}
+
+#[test]
+fn a_prune_that_fails_is_an_alert_and_stops_nothing() {
+    let world = World::new(
+        "[retention]\nkeep_last = 1\nprune = 'every 1s'\n[[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1s'\n",
+    );
+    let path = world.database("a.db");
+    let service = world.service();
+    until("the first round", &world, || world.snapshots_of_log("a") == 1);
+    // A prune cannot know what a manifest needs that it cannot read.
+    fs::write(world.path("v/snapshots").join("5".repeat(64)), "no manifest").unwrap();
+    until("the alert", &world, || world.log().contains("alert: prune failed: "));
+    renew(&path, 1);
+    until("snapshots go on", &world, || world.snapshots_of_log("a") == 2);
+    until("and so do the rules", &world, || world.snapshots().get("a") == Some(&1));
+    service.stop();
+    let alerts = world.json(&["status", "--json"])["alerts"].to_string();
+    assert!(alerts.contains("snapshots object"), "{alerts}");
+}
+
+/// Whom permissions bind: the folder of the log cannot be written to.
+#[test]
+fn a_forget_that_fails_is_an_alert_and_stops_nothing() {
+    if !children::bound_by_permissions("service::a_forget_that_fails_is_an_alert_and_stops_nothing") {
+        return;
+    }
+    if children::pagevault(std::path::Path::new("/")).arg("--version").output().is_err() {
+        eprintln!("SKIPPED: nobody may not start the program where it is");
+        return;
+    }
+    let allow = |world: &World, mode| {
+        fs::set_permissions(world.path("v/log"), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let world = World::new(
+        "[[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1s'\n[database.retention]\nkeep_last = 1\n\
+         [[database]]\npath = '{dir}/db/b.db'\nschedule = 'every 1s'\n",
+    );
+    let paths = ["a.db", "b.db"].map(|name| world.database(name));
+    let service = world.service();
+    until("the first round", &world, || world.snapshots_of_log("b") == 1);
+    allow(&world, 0o500);
+    for round in 1..3 {
+        paths.iter().for_each(|path| renew(path, round));
+        let wanted = usize::try_from(round).unwrap() + 1;
+        until("snapshots go on", &world, || {
+            world.snapshots_of_log("a") >= wanted && world.snapshots_of_log("b") >= wanted
+        });
+    }
+    until("the alert", &world, || world.log().contains("alert: forget failed: "));
+    service.stop();
+    allow(&world, 0o700);
+    assert!(world.snapshots()["a"] > 1);
+}
+
+#[test]
+fn what_is_wrong_with_the_vault_is_told_and_nothing_is_let_go() {
+    let web = Web::start(true);
+    let world = World::new(&format!(
+        "[retention]\nkeep_last = 1\nprune = 'every 1s'\ngrace = '0s'\n[[database]]\npath = '{{dir}}/db/a.db'\n\
+         schedule = 'every 1s'\n[check]\nschedule = 'every 1s'\nread_data_subset = '100%'\ntest_restore = 'every 1s'\n\
+         [alerts]\nwebhook = '{0}/hook'\nheartbeat_success = '{0}/ok'\nheartbeat_failure = '{0}/bad'\n\
+         disk_free = '1000TiB'\n",
+        web.url
+    ));
+    let path = world.database("a.db");
+    let service = world.service();
+    let told = |words: &[&str]| {
+        let all = web.told();
+        all.iter().any(|request| words.iter().all(|word| request.contains(word)))
+    };
+    until("little space", &world, || told(&["\"alert\":\"disk_space\"", "\"event\":\"raised\""]));
+    until("a proof", &world, || {
+        world.json(&["status", "--json"])["databases"][0]["proven_restore"]["at"].is_string()
+    });
+    // A bit of every pack is flipped.
+    for folder in fs::read_dir(world.path("v/packs")).unwrap() {
+        for pack in fs::read_dir(folder.unwrap().path()).unwrap() {
+            let pack = pack.unwrap().path();
+            let mut bytes = fs::read(&pack).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(pack, bytes).unwrap();
+        }
+    }
+    until("the check", &world, || told(&["\"alert\":\"check_failed\""]));
+    until("the test restore", &world, || told(&["\"alert\":\"test_restore_failed\"", "\"object\":\"a\""]));
+    until("it in the status", &world, || {
+        world.json(&["status", "--json"])["databases"][0]["last_test"]["error"].is_string()
+    });
+    // In doubt the old is kept: it may be the last that is whole.
+    let before = world.snapshots_of_log("a");
+    renew(&path, 1);
+    until("snapshots go on", &world, || world.snapshots_of_log("a") > before);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(world.snapshots()["a"] > 1, "{}", world.log());
+    // A database that fails turns the heartbeat.
+    fs::write(&path, "no database any more, and long enough to be looked at").unwrap();
+    until("the other heartbeat", &world, || told(&["GET /bad "]));
+    service.stop();
+}
+
+/// Machines with other homes know what one of them has proven, by the log of the vault.
+#[test]
+fn what_was_proven_is_known_elsewhere() {
+    let world = World::new("[[database]]\npath = '{dir}/db/a.db'\n");
+    let path = world.database("a.db");
+    let ids: Vec<String> = (0..4)
+        .map(|round| {
+            renew(&path, round);
+            let made = world.json(&["snapshot", path.to_str().unwrap(), "--json"]);
+            made["snapshot_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let elsewhere = |arguments: &[&str]| {
+        let home = world.path("elsewhere");
+        fs::create_dir_all(&home).unwrap();
+        let mut command = world.command(arguments);
+        command.env("HOME", &home).env_remove("PAGEVAULT_CONFIG");
+        command.args(["--vault", "v", "--key-file", "k", "--json"]).output().unwrap()
+    };
+    let status = |output: Output| -> Value { serde_json::from_slice(&output.stdout).unwrap() };
+    let doctor = text(&elsewhere(&["doctor"]).stdout);
+    assert!(doctor.contains("\"check\":\"test-restore\""), "{doctor}");
+    assert_eq!(status(elsewhere(&["status"]))["databases"][0]["proven_restore"], Value::Null);
+    assert!(world.pagevault(&["check", "--test-restore", &ids[1]]).status.success());
+    let known = status(elsewhere(&["status"]));
+    assert_eq!(known["databases"][0]["proven_restore"]["snapshot_id"], ids[1], "{known}");
+    assert_eq!(known["databases"][0]["last_test"]["error"], Value::Null);
+    let doctor = text(&elsewhere(&["doctor"]).stdout);
+    assert!(!doctor.contains("\"check\":\"test-restore\""), "{doctor}");
+    // The newest proven one stays beside the newest.
+    assert!(elsewhere(&["forget", "--keep-last", "1", "--yes"]).status.success());
+    let listed = world.json(&["list", "--json"]);
+    let there: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|one| one["snapshot_id"].as_str().unwrap()).collect();
+    assert_eq!(there, [&ids[1], &ids[3]]);
+    // A snapshot that is verified when it is made is proven.
+    renew(&path, 9);
+    let made = world.json(&["snapshot", path.to_str().unwrap(), "--verify", "--json"]);
+    let known = status(elsewhere(&["status"]));
+    assert_eq!(known["databases"][0]["proven_restore"]["snapshot_id"], made["snapshot_id"], "{known}");
+}
+
+#[test]
+fn a_crontab_keeps_its_other_lines() {
+    let world = World::new("[[database]]\npath = '{dir}/db/a.db'\n");
+    let bin = world.path("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let table = world.path("table");
+    let fake = "#!/bin/sh\nif [ -e \"$0.broken\" ]; then echo 'you are not allowed' >&2; exit 1; fi\n\
+                if [ \"$1\" = -l ]; then [ -e TABLE ] || { echo 'no crontab for ada' >&2; exit 1; }; cat TABLE; \
+                else cat > TABLE; fi\n";
+    let fake = fake.replace("TABLE", &table.display().to_string());
+    // By another process: a program that a fork of this one has open for writing does not start.
+    fs::write(world.path("fake"), fake).unwrap();
+    let script = bin.join("crontab");
+    assert!(
+        Command::new("install")
+            .args(["-m", "755"])
+            .arg(world.path("fake"))
+            .arg(&script)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let run = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", bin.display())).output().unwrap()
+    };
+    let units = world.path("units");
+    let units = ["--units", units.to_str().unwrap()];
+    // None yet.
+    let output = run(&["schedule", "install", "--by", "cron"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let first = fs::read_to_string(&table).unwrap();
+    assert_eq!(first.lines().count(), 1);
+    assert!(first.starts_with("*/5 * * * * ") && first.contains(" run --once # pagevault"), "{first}");
+    assert!(text(&output.stdout).contains(first.trim_end()), "it says what it did");
+    let shown = run(&["schedule", "show", units[0], units[1]]);
+    assert!(text(&shown.stdout).contains("installed: */5"), "{}", text(&shown.stdout));
+    // Beside others', and twice.
+    let others = "# mine\nMAILTO=ada\n0 3 * * * /usr/bin/true\n";
+    fs::write(&table, others).unwrap();
+    for _ in 0..2 {
+        assert!(run(&["schedule", "install", "--by", "cron"]).status.success());
+        assert_eq!(fs::read_to_string(&table).unwrap(), format!("{others}{first}"));
+    }
+    // The command in it is one that works.
+    world.database("a.db");
+    let line = first.trim_start_matches("*/5 * * * * ").trim_end();
+    let cron =
+        Command::new("sh").env_clear().env("HOME", world.path(".")).args(["-c", line]).output().unwrap();
+    assert!(cron.status.success(), "{}", text(&cron.stderr));
+    assert_eq!(world.snapshots()["a"], 1);
+    // A crontab that cannot be read is not written over.
+    fs::write(bin.join("crontab.broken"), "").unwrap();
+    let output = run(&["schedule", "install", "--by", "cron"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("you are not allowed"), "{}", text(&output.stderr));
+    fs::remove_file(bin.join("crontab.broken")).unwrap();
+    assert_eq!(fs::read_to_string(&table).unwrap(), format!("{others}{first}"));
+    let output = run(&["schedule", "uninstall", units[0], units[1]]);
+    assert!(text(&output.stdout).contains("removed crontab: "), "{}", text(&output.stdout));
+    assert_eq!(fs::read_to_string(&table).unwrap(), others);
+}
+
+#[test]
+fn times_that_were_missed_are_one_turn() {
+    let world = World::new("[[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1h'\n");
+    let path = world.database("a.db");
+    assert!(world.once().status.success());
+    renew(&path, 1);
+    assert!(world.once().status.success());
+    assert_eq!(world.snapshots()["a"], 1, "it is not due yet");
+    // The machine was off for five hours.
+    let state = world.path(".local/state/pagevault");
+    let vaults = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path().join("service.json"));
+    let journal = vaults.into_iter().find(|file| file.exists()).unwrap();
+    let mut remembered: Value = serde_json::from_slice(&fs::read(&journal).unwrap()).unwrap();
+    let record = remembered["databases"].as_object_mut().unwrap().values_mut().next().unwrap();
+    let earlier = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(5);
+    record["attempted"] = earlier.to_string().into();
+    fs::write(&journal, remembered.to_string()).unwrap();
+    assert!(world.once().status.success());
+    assert_eq!(world.snapshots()["a"], 2);
+    renew(&path, 2);
+    assert!(world.once().status.success());
+    assert_eq!(world.snapshots()["a"], 2);
+}
+
+#[test]
+fn after_a_sleep_it_goes_on_and_a_signal_reads_the_configuration_again() {
+    let world = World::new("[[database]]\npath = '{dir}/db/a.db'\nschedule = 'every 1s'\n");
+    let path = world.database("a.db");
+    let service = world.service();
+    until("its first round", &world, || world.snapshots_of_log("a") == 1);
+    service.signal(Signal::STOP);
+    renew(&path, 1);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(world.snapshots_of_log("a"), 1);
+    service.signal(Signal::CONT);
+    until("it goes on", &world, || world.snapshots_of_log("a") == 2);
+    let read = |world: &World| world.log().matches("the configuration was read again").count();
+    assert_eq!(read(&world), 0);
+    service.signal(Signal::HUP);
+    until("the signal", &world, || read(&world) == 1);
+    service.stop();
+}
+
+/// Each database has its own moment after each time, and keeps it.
+#[test]
+fn jitter_spreads_the_work() {
+    let world = World::new("[[database]]\nglob = '{dir}/db/*.db'\nschedule = 'every 6s'\njitter = '6s'\n");
+    let names: Vec<String> = (0..6).map(|number| format!("d{number}")).collect();
+    let paths: Vec<PathBuf> = names.iter().map(|name| world.database(&format!("{name}.db"))).collect();
+    let service = world.service();
+    let mut rounds = 1;
+    let mut moments: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    while rounds < 4 {
+        until("a turn of each", &world, || names.iter().all(|name| world.snapshots_of_log(name) >= rounds));
+        paths.iter().for_each(|path| renew(path, u32::try_from(rounds).unwrap()));
+        rounds += 1;
+    }
+    service.stop();
+    for snapshot in world.json(&["list", "--json"]).as_array().unwrap() {
+        let at: jiff::Timestamp = snapshot["created_at"].as_str().unwrap().parse().unwrap();
+        let name = snapshot["database"].as_str().unwrap().to_owned();
+        moments.entry(name).or_default().push(at.as_millisecond() % 6000);
+    }
+    // The first turn of all is at once.
+    let own: Vec<Vec<i64>> = moments.into_values().map(|moments| moments[1..].to_vec()).collect();
+    let apart = |one: i64, other: i64| (one - other).rem_euclid(6000).min((other - one).rem_euclid(6000));
+    for moments in &own {
+        assert!(moments.windows(2).all(|pair| apart(pair[0], pair[1]) < 2500), "{own:?}");
+    }
+    let first = own[0][0];
+    assert!(own.iter().any(|moments| apart(moments[0], first) > 1000), "{own:?}");
 }
 
 #[test]

@@ -149,6 +149,17 @@ fn take(file: &Path, report: &mut Report) -> Result<()> {
     }
 }
 
+/// Removes what `systemctl enable` made of a unit.
+fn take_link(link: &Path, report: &mut Report) -> Result<()> {
+    if std::fs::symlink_metadata(link).is_ok_and(|metadata| metadata.is_symlink()) {
+        std::fs::remove_file(link).map_err(|error| {
+            Error::new(ErrorKind::Failed, format!("cannot remove {}: {error}", link.display()))
+        })?;
+        report.removed.push(link.display().to_string());
+    }
+    Ok(())
+}
+
 fn install_cron(context: &Context) -> Result<Outcome> {
     let words = program(context, true)?;
     let command: Vec<String> = words.iter().map(|word| shell_word(Path::new(word))).collect();
@@ -168,8 +179,14 @@ fn uninstall(scope: &Scope, context: &Context) -> Result<Outcome> {
         take(&folder.join(unit), &mut report)?;
     }
     if !report.removed.is_empty() {
+        // Enabling made links; systemd does not reliably take those of a unit whose file is gone.
+        for target in ["default.target", "multi-user.target", "timers.target"] {
+            for unit in [TIMER, SERVICE] {
+                take_link(&folder.join(format!("{target}.wants")).join(unit), &mut report)?;
+            }
+        }
         let systemctl = if system { "systemctl" } else { "systemctl --user" };
-        report.next.push(format!("{systemctl} disable --now {SERVICE} {TIMER}"));
+        report.next.push(format!("{systemctl} stop {TIMER} {SERVICE}"));
         report.next.push(format!("{systemctl} daemon-reload"));
     }
     // Without a crontab program there is no line in one.
@@ -270,14 +287,23 @@ fn show(scope: &Scope, context: &Context) -> Result<Outcome> {
 fn crontab() -> Result<Vec<String>> {
     let output = Command::new("crontab")
         .arg("-l")
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
         .map_err(|error| no_crontab(&error))?;
-    let text = if output.status.success() {
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    } else {
-        String::new()
-    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Only then is it sure that nothing is written over.
+        if said.contains("no crontab") {
+            return Ok(Vec::new());
+        }
+        let message = format!("the crontab cannot be read: {}", said.trim());
+        return Err(Error::new(ErrorKind::Failed, message).with_hint("nothing was changed"));
+    }
+    let text = String::from_utf8(output.stdout).map_err(|_| {
+        Error::new(ErrorKind::Refused, "the crontab is not UTF-8")
+            .with_hint("nothing was changed; add the line by hand with `crontab -e`")
+    })?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 

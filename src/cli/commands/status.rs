@@ -1,15 +1,15 @@
 //! `status`: one screen that says how well each database is kept.
 //!
-//! The vault says what snapshots there are; this machine's journal adds what only the service knows: databases that were
-//! proven not to have changed, attempts that failed, restores that were tried.
+//! The vault says what snapshots there are and which were restored as a test; this machine's journal adds what only the service
+//! knows: databases that were proven not to have changed, attempts that failed, why a test restore did.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pagevault::ids::{DatabaseId, SnapshotId};
 use pagevault::monitor::Monitor;
-use pagevault::operations::status::{DatabaseStatus, VaultStatus, status};
+use pagevault::operations::status::{DatabaseStatus, SnapshotTest, VaultStatus, status};
 use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -19,6 +19,9 @@ use super::super::failure::{Outcome, describe};
 use super::super::service::databases;
 use super::super::service::journal::{DatabaseRecord, Journal, LastResult, TestRecord};
 use super::super::text::{age, printable, size, table};
+
+/// A round of test restores is written into the log within this time.
+const LOGGED_WITHIN: SignedDuration = SignedDuration::from_hours(12);
 
 /// What the vault says of a database that is in it.
 #[derive(Debug, Serialize)]
@@ -177,11 +180,33 @@ fn row(
         last_attempt: record.and_then(|record| record.job.attempted),
         error: record.and_then(|record| record.job.error.clone()),
         failures: record.map_or(0, |record| record.job.failures),
-        last_test: record.and_then(|record| record.tested.clone()),
-        proven_restore: record.and_then(|record| record.proven.clone()),
+        last_test: newer(
+            record.and_then(|record| record.tested.as_ref()),
+            stored.as_ref().and_then(|stored| stored.last_test),
+        ),
+        proven_restore: newer(
+            record.and_then(|record| record.proven.as_ref()),
+            stored.as_ref().and_then(|stored| stored.last_proof),
+        ),
         stored: stored.map(InVault::from),
         stale: false,
     }
+}
+
+/// Of what the journal and the vault's log say of a test restore, the newer. The journal knows why it failed; the log is written
+/// a moment later.
+fn newer(own: Option<&TestRecord>, logged: Option<SnapshotTest>) -> Option<TestRecord> {
+    let Some(logged) = logged else { return own.cloned() };
+    let is_same = |own: &&TestRecord| {
+        own.snapshot_id == logged.snapshot_id.to_string() && own.error.is_none() == logged.is_whole
+    };
+    if let Some(own) = own.filter(|own| is_same(own) && logged.at.duration_since(own.at) < LOGGED_WITHIN) {
+        return Some(own.clone());
+    }
+    let found = "it was not whole; `pagevault check --test-restore` says why";
+    let error = (!logged.is_whole).then(|| found.to_owned());
+    let logged = TestRecord { snapshot_id: logged.snapshot_id.to_string(), at: logged.at, error };
+    Some(own.filter(|own| own.at > logged.at).cloned().unwrap_or(logged))
 }
 
 /// With a configuration, its databases count: what is kept no more grows old rightly.

@@ -10,7 +10,7 @@ use pagevault::daemon::Schedule;
 use pagevault::operations::export::{Relation, Skip};
 
 use super::section::Section;
-use super::{Places, at_least_a_second, schedule, values};
+use super::{Keep, Places, at_least_a_second, retention, schedule, values};
 
 /// Keys of `[defaults]`, and of every database.
 pub(super) const POLICY: [&str; 13] = [
@@ -29,7 +29,7 @@ pub(super) const POLICY: [&str; 13] = [
     "export_skips",
 ];
 /// Keys of a database alone.
-pub(super) const DATABASE: [&str; 5] = ["path", "glob", "exclude", "name", "hooks"];
+pub(super) const DATABASE: [&str; 6] = ["path", "glob", "exclude", "name", "hooks", "retention"];
 /// Keys of `[hooks]`.
 pub(super) const HOOKS: [&str; 4] = ["before", "after", "failed", "timeout"];
 
@@ -111,6 +111,7 @@ pub(crate) struct Policy {
     /// What an export does not follow.
     pub(crate) export_skips: Vec<Skip>,
     pub(crate) hooks: Hooks,
+    pub(crate) keep: Keep,
 }
 
 impl Default for Policy {
@@ -130,6 +131,7 @@ impl Default for Policy {
             export_relations: Vec::new(),
             export_skips: Vec::new(),
             hooks: Hooks::default(),
+            keep: Keep::All,
         }
     }
 }
@@ -163,6 +165,7 @@ impl Policy {
                 .unwrap_or_else(|| other.export_relations.clone()),
             export_skips: parsed_texts(section, "export_skips").unwrap_or_else(|| other.export_skips.clone()),
             hooks: other.hooks.clone(),
+            keep: other.keep.clone(),
         }
     }
 }
@@ -240,6 +243,9 @@ fn read(section: &Section<'_, '_>, defaults: &Policy, places: Places<'_>) -> Opt
     let mut policy = Policy::read(section, defaults);
     if let Some(hooks) = section.section("hooks", &HOOKS) {
         policy.hooks = Hooks::read(&hooks, &defaults.hooks);
+    }
+    if let Some(rules) = section.section("retention", &retention::KEEP) {
+        policy.keep = Keep::read(&rules);
     }
     let name = section.parsed("name", name);
     let source = match (section.has("path"), section.has("glob")) {

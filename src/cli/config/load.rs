@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use pagevault::{Error, ErrorKind, Result};
 
@@ -67,6 +68,15 @@ impl LoadError {
             }
         }
     }
+}
+
+/// What tells that a file has changed.
+pub(crate) type Seen = (SystemTime, u64);
+
+/// As what `file` is seen now.
+pub(crate) fn seen(file: &Path) -> Option<Seen> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// The file that an option or a variable names; else the default one.

@@ -5,17 +5,18 @@
 
 mod database;
 pub(crate) mod load;
+mod retention;
 mod section;
 pub(crate) mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use pagevault::daemon::Schedule;
 use toml::de::DeTable;
 
 pub(crate) use self::database::{DatabaseEntry, Hooks, MATCHING, Policy, Source, Unchanged};
+pub(crate) use self::retention::{Keep, PrunePlan};
 pub(crate) use self::section::Problem;
 use self::section::{Problems, Section};
 use super::args::UnlockOptions;
@@ -27,17 +28,6 @@ pub(crate) const EXAMPLE: &str = include_str!("example.toml");
 const TOP: [&str; 10] =
     ["vault", "defaults", "database", "hooks", "retention", "check", "sync", "alerts", "metrics", "service"];
 const VAULT: [&str; 4] = ["path", "key_file", "password_file", "password_command"];
-const RETENTION: [&str; 9] = [
-    "keep_last",
-    "keep_hourly",
-    "keep_daily",
-    "keep_weekly",
-    "keep_monthly",
-    "keep_yearly",
-    "keep_within",
-    "prune",
-    "max_unused",
-];
 const CHECK: [&str; 3] = ["schedule", "read_data_subset", "test_restore"];
 const SYNC: [&str; 4] = ["destination", "schedule", "limit_rate", "delete"];
 const ALERTS: [&str; 7] =
@@ -56,8 +46,8 @@ pub(crate) struct Config {
     pub(crate) defaults: Policy,
     /// The databases, in the order of the file.
     pub(crate) databases: Vec<DatabaseEntry>,
-    /// Which snapshots stay.
-    pub(crate) retention: Retention,
+    /// When space is freed; not at all where nothing is ever forgotten.
+    pub(crate) prune: Option<PrunePlan>,
     /// Verification.
     pub(crate) check: CheckPlan,
     /// Copies.
@@ -68,40 +58,6 @@ pub(crate) struct Config {
     pub(crate) metrics: Metrics,
     /// How often patterns are looked at.
     pub(crate) rescan: Duration,
-}
-
-/// Which snapshots stay, and when space is freed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Retention {
-    pub(crate) keep_last: Option<u32>,
-    pub(crate) keep_hourly: Option<u32>,
-    pub(crate) keep_daily: Option<u32>,
-    pub(crate) keep_weekly: Option<u32>,
-    pub(crate) keep_monthly: Option<u32>,
-    pub(crate) keep_yearly: Option<u32>,
-    pub(crate) keep_within: Option<SignedDuration>,
-    pub(crate) prune: Option<Schedule>,
-    /// Percent.
-    pub(crate) max_unused: Option<f64>,
-}
-
-impl Retention {
-    /// Whether anything is ever forgotten.
-    pub(crate) fn is_set(&self) -> bool {
-        [
-            self.keep_last,
-            self.keep_hourly,
-            self.keep_daily,
-            self.keep_weekly,
-            self.keep_monthly,
-            self.keep_yearly,
-        ]
-        .iter()
-        .any(Option::is_some)
-            || self.keep_within.is_some()
-            || self.prune.is_some()
-            || self.max_unused.is_some()
-    }
 }
 
 /// When the vault is verified.
@@ -191,16 +147,22 @@ impl Config {
         let vault = top.section("vault", &VAULT);
         let hooks =
             top.section("hooks", &database::HOOKS).map(|section| Hooks::read(&section, &Hooks::default()));
-        let mut defaults = Policy { hooks: hooks.unwrap_or_default(), ..Policy::default() };
+        let known: Vec<&str> = retention::KEEP.into_iter().chain(retention::PRUNE).collect();
+        let retention = top.section("retention", &known);
+        let keep = retention.as_ref().map_or(Keep::All, Keep::read);
+        let mut defaults = Policy { hooks: hooks.unwrap_or_default(), keep, ..Policy::default() };
         if let Some(section) = top.section("defaults", &database::POLICY) {
             defaults = Policy::read(&section, &defaults);
         }
+        let databases = database::read_all(top, &defaults, places);
+        let forgets = databases.iter().any(|entry| entry.policy.keep != Keep::All);
+        let prune = (retention.is_some() || forgets).then(|| PrunePlan::read(retention.as_ref()));
         Self {
             vault: vault.as_ref().and_then(|vault| vault.parsed("path", |text| places.path(text))),
             unlock: vault.as_ref().map(|vault| read_unlock(vault, places)).unwrap_or_default(),
-            databases: database::read_all(top, &defaults, places),
+            databases,
             defaults,
-            retention: top.section("retention", &RETENTION).map(|it| read_retention(&it)).unwrap_or_default(),
+            prune,
             check: read_check(top.section("check", &CHECK).as_ref()),
             syncs: top.sections("sync", &SYNC).iter().filter_map(|it| read_sync(it, places)).collect(),
             alerts: read_alerts(top.section("alerts", &ALERTS).as_ref()),
@@ -236,23 +198,6 @@ fn at_least_a_second(section: &Section<'_, '_>, key: &str) -> Option<Duration> {
         section.wrong(key, "expected a second or more");
     }
     Some(length)
-}
-
-fn read_retention(section: &Section<'_, '_>) -> Retention {
-    let count = |key| section.number(key, &(1..=1_000_000));
-    Retention {
-        keep_last: count("keep_last"),
-        keep_hourly: count("keep_hourly"),
-        keep_daily: count("keep_daily"),
-        keep_weekly: count("keep_weekly"),
-        keep_monthly: count("keep_monthly"),
-        keep_yearly: count("keep_yearly"),
-        keep_within: section
-            .parsed("keep_within", values::length)
-            .and_then(|length| SignedDuration::try_from(length).ok()),
-        prune: schedule(section, "prune"),
-        max_unused: section.parsed("max_unused", super::values::percent),
-    }
 }
 
 fn read_check(section: Option<&Section<'_, '_>>) -> CheckPlan {

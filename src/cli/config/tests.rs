@@ -8,7 +8,7 @@ fn parse(text: &str) -> Result<Config, Vec<Problem>> {
 fn the_example_is_right_as_it_is_printed() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.databases.len(), 1);
-    assert!(!config.retention.is_set(), "what is commented out does nothing");
+    assert!(config.prune.is_none() && config.databases[0].policy.keep == Keep::All, "nothing goes unasked");
 }
 
 /// A line that begins with `#` and no space is a setting that is switched off.
@@ -28,7 +28,8 @@ fn every_setting_of_the_example_can_be_switched_on() {
     assert_eq!(config.databases.len(), 2);
     assert_eq!(config.syncs.len(), 1);
     assert!((config.check.read_data_subset - 2.0).abs() < f64::EPSILON);
-    assert!(config.retention.is_set() && config.metrics.textfile.is_some());
+    assert!(matches!(&config.databases[0].policy.keep, Keep::ByRules(rules) if rules.weekly == 12));
+    assert!(config.metrics.textfile.is_some());
     assert!(config.databases[0].policy.hooks.before.is_some());
 }
 
@@ -42,6 +43,7 @@ fn what_the_example_calls_a_default_is_one() {
         max_hold: None,
         tags: Vec::new(),
         hooks: Hooks { timeout: config.defaults.hooks.timeout, ..Hooks::default() },
+        keep: Keep::All,
         ..config.defaults.clone()
     };
     assert_eq!(policy(&shown), policy(&plain));
@@ -52,6 +54,7 @@ fn what_the_example_calls_a_default_is_one() {
     };
     assert_eq!(alerts(&shown), alerts(&plain));
     let sync = parse("[[sync]]\ndestination = '/x'").unwrap().syncs.remove(0);
+    assert_eq!(shown.prune, parse("[retention]").unwrap().prune);
     assert_eq!((sync.schedule, sync.delete), (shown.syncs[0].schedule.clone(), shown.syncs[0].delete));
 }
 
@@ -61,14 +64,15 @@ fn every_key_is_in_the_example() {
         ("[vault]", VAULT.to_vec()),
         ("[defaults]", database::POLICY.to_vec()),
         ("[hooks]", database::HOOKS.to_vec()),
-        ("[retention]", RETENTION.to_vec()),
+        ("[retention]", retention::KEEP.into_iter().chain(retention::PRUNE).collect()),
         ("[check]", CHECK.to_vec()),
         ("[[sync]]", SYNC.to_vec()),
         ("[alerts]", ALERTS.to_vec()),
         ("[metrics]", METRICS.to_vec()),
         ("[service]", SERVICE.to_vec()),
     ];
-    let mut named = vec!["[database.hooks]".to_owned(), "[[database]]".to_owned()];
+    let mut named =
+        vec!["[database.hooks]".to_owned(), "[database.retention]".to_owned(), "[[database]]".to_owned()];
     named.extend(sections.iter().map(|(heading, _)| (*heading).to_owned()));
     for heading in &named {
         assert!(EXAMPLE.contains(heading.as_str()), "{heading}");
@@ -92,7 +96,7 @@ fn every_key_is_in_the_example() {
         }
     }
     let database = keys_below("[[database]]");
-    for key in database::DATABASE.into_iter().filter(|key| *key != "hooks") {
+    for key in database::DATABASE.into_iter().filter(|key| !["hooks", "retention"].contains(key)) {
         assert!(database.iter().any(|shown| shown == key), "[[database]] lacks {key}");
     }
     for heading in TOP {
@@ -140,4 +144,28 @@ fn a_database_inherits_and_overrides() {
     assert_eq!(two.policy.hooks.before.as_deref(), Some("a"));
     assert_eq!(two.source, Source::Glob("/home/u/t/*/x.db".to_owned(), Vec::new()));
     assert_eq!(two.name_of(Path::new("/home/u/t/acme/x.db")).as_deref(), Some("acme-x"));
+}
+
+#[test]
+fn what_stays_is_said_for_all_and_for_one() {
+    let config = parse(
+        "[retention]\nkeep_daily = 3\n[[database]]\npath = 'a'\n[[database]]\npath = 'b'\n\
+         [database.retention]\nkeep_all = true\n[[database]]\npath = 'c'\n[database.retention]\nkeep_last = 2\n",
+    )
+    .unwrap();
+    let keeps: Vec<&Keep> = config.databases.iter().map(|entry| &entry.policy.keep).collect();
+    assert!(matches!(keeps[0], Keep::ByRules(rules) if (rules.daily, rules.last) == (3, 0)));
+    assert_eq!(keeps[1], &Keep::All);
+    // The database's own rules stand for themselves.
+    assert!(matches!(keeps[2], Keep::ByRules(rules) if (rules.daily, rules.last) == (0, 2)));
+    assert!(config.prune.is_some());
+    assert_eq!(
+        parse("[retention]\n[[database]]\npath = 'a'\n").unwrap().databases[0].policy.keep,
+        Keep::ByKind
+    );
+    let own = "[[database]]\npath = 'a'\n[database.retention]\n";
+    assert!(parse(own).unwrap().prune.is_some(), "what is forgotten has to be freed");
+    let wrong = parse("[retention]\nkeep_all = true\nkeep_last = 1\n").unwrap_err();
+    assert_eq!((wrong.len(), wrong[0].line), (1, 2));
+    assert!(parse(&format!("{own}prune = 'every 1d'\n")).unwrap_err()[0].message.contains("unknown key"));
 }

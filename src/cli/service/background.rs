@@ -1,4 +1,5 @@
-//! Long work beside the snapshots: checks and test restores, one at a time, on a thread with a vault of its own.
+//! Long work beside the snapshots: checks, test restores, prunes and copies, one at a time, on a thread with a vault of its
+//! own.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +9,11 @@ use crossbeam_channel::{Receiver, bounded};
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
 use pagevault::crypto::unlock::Unlocker;
-use pagevault::format::log::LogEntry;
 use pagevault::ids::SnapshotId;
 use pagevault::monitor::Monitor;
-use pagevault::operations::check::{CheckRequest, DataLevel, check, test_restore};
+use pagevault::operations::check::{CheckRequest, DataLevel, check, note_tests, test_restore};
 use pagevault::operations::moved::Holdings;
+use pagevault::operations::prune::{PruneReport, PruneRequest, prune};
 use pagevault::operations::snapshot::Host;
 use pagevault::operations::sync::{SyncRequest, sync};
 use pagevault::sqlite::CheckLevel;
@@ -23,6 +24,7 @@ use pagevault::{Error, ErrorKind, Result};
 use super::super::commands::sync::shown;
 use super::super::config::SyncPlan;
 use super::super::context::{make_store_at, store_at};
+use super::super::text::size;
 
 /// What can be done in the background.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub(super) enum Work {
     Check(f64),
     /// Restore the newest snapshot of each of these, writing nothing.
     TestRestore(Vec<PathBuf>),
+    /// Free the space of what was forgotten.
+    Prune(PruneRequest),
     /// Bring a copy of the vault up to date.
     Sync(SyncPlan),
 }
@@ -41,6 +45,7 @@ impl Work {
         match self {
             Self::Check(_) => "check".to_owned(),
             Self::TestRestore(_) => "test-restore".to_owned(),
+            Self::Prune(_) => "prune".to_owned(),
             Self::Sync(plan) => sync_job(plan),
         }
     }
@@ -95,10 +100,10 @@ impl Background {
         let (job, began) = (work.job(), SystemClock.now());
         let name = job.clone();
         std::thread::spawn(move || {
-            let monitor = Quiet { stop: Arc::clone(&means.stop), warnings: Mutex::default() };
+            let monitor = Quiet::new(Arc::clone(&means.stop));
             let mut tested = Vec::new();
             let outcome = do_it(&work, means, &monitor, &mut tested).map_err(|error| error.to_string());
-            let warnings = monitor.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let warnings = monitor.into_warnings();
             let _ = report.send(Finished { job: name, began, outcome, tested, warnings });
         });
         Self { finished, job, began }
@@ -120,10 +125,20 @@ impl Background {
     }
 }
 
-/// Nobody looks at a bar.
-struct Quiet {
+/// Nobody looks at a bar; what is warned of is told when the work is over.
+pub(super) struct Quiet {
     stop: Arc<AtomicBool>,
     warnings: Mutex<Vec<String>>,
+}
+
+impl Quiet {
+    pub(super) const fn new(stop: Arc<AtomicBool>) -> Self {
+        Self { stop, warnings: Mutex::new(Vec::new()) }
+    }
+
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        self.warnings.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Monitor for Quiet {
@@ -148,11 +163,27 @@ fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -
         Work::Check(percent) => verify(&vault, *percent, monitor),
         Work::TestRestore(paths) => {
             let outcome = restore_all(&vault, paths, &host, monitor, tested);
-            note_in_log(&vault, tested)?;
+            let tests: Vec<_> = tested.iter().map(|test| (test.snapshot, test.error.is_none())).collect();
+            note_tests(&vault, &tests, &SystemClock)?;
             outcome
         }
+        Work::Prune(request) => free(&vault, request, monitor),
         Work::Sync(plan) => copy(vault.store(), plan, monitor),
     }
+}
+
+fn free(vault: &Vault, request: &PruneRequest, monitor: &Quiet) -> Result<String> {
+    let report = prune(vault, request, &SystemClock, monitor)?;
+    let PruneReport { deleted, condemned, removed_snapshots, .. } = report;
+    let waits = match condemned.packs {
+        0 => String::new(),
+        packs => format!("; {packs} packs ({}) wait until nobody else uses the vault", size(condemned.bytes)),
+    };
+    Ok(format!(
+        "{removed_snapshots} forgotten snapshots and {} packs ({}) are gone{waits}",
+        deleted.packs,
+        size(deleted.bytes)
+    ))
 }
 
 /// Needs no key.
@@ -219,17 +250,4 @@ fn restore_all(
         0 => Ok(format!("{} snapshots restored as a test", tested.len())),
         _ => Err(Error::new(ErrorKind::Damage, format!("{failed} of {} test restores failed", tested.len()))),
     }
-}
-
-/// Everybody who opens the vault sees what was proven.
-fn note_in_log(vault: &Vault, tested: &[Tested]) -> Result<()> {
-    const WHOLE: u8 = 1;
-    const DAMAGED: u8 = 2;
-    if tested.is_empty() {
-        return Ok(());
-    }
-    let answer = |test: &Tested| (test.snapshot, if test.error.is_none() { WHOLE } else { DAMAGED });
-    let entry = LogEntry::Tested(tested.iter().map(answer).collect());
-    vault.append_log(&vault.history()?, SystemClock.now(), vec![entry])?;
-    Ok(())
 }

@@ -3,12 +3,15 @@
 //! One small file in the state folder, replaced as a whole. It decides nothing about data: without it every job is due.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use pagevault::daemon::Memory;
 use pagevault::ids::VaultId;
+use pagevault::{Error, ErrorKind, Result};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::super::files;
@@ -36,7 +39,7 @@ impl JobRecord {
     }
 
     /// Notes an attempt that began at `now`.
-    pub(crate) fn note(&mut self, now: Timestamp, outcome: Result<(), String>) {
+    pub(crate) fn note(&mut self, now: Timestamp, outcome: std::result::Result<(), String>) {
         let memory = self.memory().after_attempt(now, outcome.is_ok());
         self.attempted = memory.attempted;
         self.failures = memory.failures;
@@ -160,9 +163,38 @@ impl Journal {
         files::replace(file, &text, 0o600)
     }
 
+    /// Nobody's turn came: all have failed alike.
+    pub(crate) fn fail_all(&mut self, paths: &[PathBuf], now: Timestamp, why: &str) {
+        for path in paths {
+            let record = self.databases.entry(path.clone()).or_default();
+            record.job.note(now, Err(why.to_owned()));
+            record.result = Some(LastResult::Failed);
+            record.failed += 1;
+        }
+    }
+
     /// The record of the database that has `name` in the vault.
     pub(crate) fn named(&self, name: &str) -> Option<&DatabaseRecord> {
         self.databases.values().find(|record| record.name.as_deref() == Some(name))
+    }
+}
+
+/// One service for a vault on a machine: two would snapshot everything twice.
+pub(super) fn lock(journal: &Path) -> Result<File> {
+    let path = journal.with_extension("lock");
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Failed, format!("cannot write to {}: {error}", path.display()))
+    };
+    let folder = files::parent(&path);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Error::new(ErrorKind::Busy, "another `pagevault run` keeps this vault on this machine")
+                .with_hint("`pagevault status` says how well; `pagevault schedule show` says what starts it"))
+        }
+        Err(error) => Err(failed(error.into())),
     }
 }
 

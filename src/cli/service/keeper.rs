@@ -3,11 +3,11 @@
 //! It is asked again and again; each step looks at the time anew. Nothing it remembers in memory has to survive: after a
 //! SIGKILL the journal is at most one round behind, and a round that is done twice does no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -17,23 +17,25 @@ use pagevault::monitor::Monitor;
 use pagevault::operations::moved::Holdings;
 use pagevault::operations::snapshot::Host;
 use pagevault::operations::status;
-use pagevault::vault::Vault;
+use pagevault::vault::IdleVault;
 use pagevault::{Error, ErrorKind, Result};
-use rustix::fs::FlockOperation;
 
 use super::super::config::load::{self, Loaded};
 use super::super::config::{Config, Source};
 use super::super::context::Context;
 use super::alerts::{self, Condition, Turn};
-use super::background::{Background, Finished, Means, Work, sync_job};
+use super::background::{Background, Finished, Means, Quiet, Work, sync_job};
 use super::databases;
 use super::deliver::{Courier, Message};
-use super::journal::{Journal, LastResult, TestRecord};
+use super::forgetting;
+use super::journal::{self, Journal, TestRecord};
 use super::metrics::{self, Facts, Server};
 use super::round::{Due, Round, Tally, look_at_old};
 
 /// How often conditions, figures and the size of the vault are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+/// How often rules are applied at least.
+const FORGET: Schedule = Schedule::Every(Duration::from_hours(1));
 /// A database that came by a pattern and vanished is spoken of for so long.
 const REMEMBER_VANISHED: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What the clock may differ from the time that has passed before it counts as set.
@@ -43,16 +45,16 @@ const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 pub(super) struct Keeper<'a> {
     context: &'a Context,
     file: PathBuf,
-    seen: Option<Seen>,
+    seen: Option<load::Seen>,
     config: Config,
     config_error: Option<String>,
-    vault: Vault,
+    /// Not in use between jobs, so that a prune can be alone.
+    vault: IdleVault,
     unlocker: Arc<Unlocker>,
     host: Host,
     zone: TimeZone,
     journal: Journal,
     journal_file: PathBuf,
-    /// Held for as long as the service lives.
     _lock: File,
     databases: BTreeMap<PathBuf, usize>,
     rescanned: Option<Instant>,
@@ -63,19 +65,15 @@ pub(super) struct Keeper<'a> {
     background: Option<Background>,
     vault_error: Option<String>,
     dirty: bool,
+    /// Something was stored since rules were last applied.
+    has_new: bool,
+    /// Warnings of that, each of which is said once.
+    warned: BTreeSet<String>,
     facts: Facts,
     courier: Courier,
     server: Option<Server>,
     /// What all rounds came to.
     pub(super) total: Tally,
-}
-
-/// What tells that a file has changed.
-type Seen = (SystemTime, u64);
-
-fn seen(file: &Path) -> Option<Seen> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 impl<'a> Keeper<'a> {
@@ -95,7 +93,7 @@ impl<'a> Keeper<'a> {
                 .with_hint("set HOME or XDG_STATE_HOME")
         })?;
         let journal_file = Journal::place(&state, vault.id());
-        let lock = lock(&journal_file)?;
+        let lock = journal::lock(&journal_file)?;
         let (journal, why) = Journal::read(&journal_file);
         if let Some(why) = why {
             context.progress.warn(&why);
@@ -103,10 +101,10 @@ impl<'a> Keeper<'a> {
         let now = context.now();
         let courier = Courier::start(config.alerts.timeout);
         let mut keeper = Self {
-            seen: seen(&file),
+            seen: load::seen(&file),
             file,
             config_error: None,
-            vault,
+            vault: IdleVault::new(vault),
             unlocker: Arc::new(unlocker),
             host: context.host()?,
             zone: TimeZone::system(),
@@ -121,6 +119,8 @@ impl<'a> Keeper<'a> {
             background: None,
             vault_error: None,
             dirty: false,
+            has_new: false,
+            warned: BTreeSet::new(),
             facts: Facts { config_ok: true, started: now, ..Facts::default() },
             courier,
             server: None,
@@ -129,7 +129,6 @@ impl<'a> Keeper<'a> {
             context,
         };
         keeper.listen();
-        keeper.say_what_is_not_done();
         Ok(keeper)
     }
 
@@ -139,12 +138,6 @@ impl<'a> Keeper<'a> {
 
     fn warn(&self, line: &str) {
         self.context.progress.warn(line);
-    }
-
-    fn say_what_is_not_done(&self) {
-        if self.config.retention.is_set() {
-            self.warn("[retention] is read, but this version forgets and prunes nothing by itself");
-        }
     }
 
     /// Answers Prometheus where the configuration wants it.
@@ -163,7 +156,7 @@ impl<'a> Keeper<'a> {
 
     /// Reads the configuration again if it was asked for or has changed. One that is wrong changes nothing, and is an alert.
     pub(super) fn reload(&mut self, asked: bool) {
-        let now = seen(&self.file);
+        let now = load::seen(&self.file);
         if !asked && now == self.seen {
             return;
         }
@@ -171,11 +164,7 @@ impl<'a> Keeper<'a> {
         match load::read(&self.file, &self.context.environment) {
             Ok(loaded) => {
                 let moved = loaded.config.vault != self.config.vault;
-                let key = |config: &Config| {
-                    let unlock = &config.unlock;
-                    (unlock.key_file.clone(), unlock.password_file.clone(), unlock.password_command.clone())
-                };
-                if moved || key(&loaded.config) != key(&self.config) {
+                if moved || loaded.config.unlock != self.config.unlock {
                     self.warn("another vault or key in the configuration counts from the next start on");
                 }
                 if loaded.config.alerts.timeout != self.config.alerts.timeout {
@@ -184,7 +173,6 @@ impl<'a> Keeper<'a> {
                 self.config = loaded.config;
                 self.config_error = None;
                 self.say("the configuration was read again");
-                self.say_what_is_not_done();
                 self.listen();
             }
             Err(error) => {
@@ -264,7 +252,8 @@ impl<'a> Keeper<'a> {
         if old.is_empty() {
             return;
         }
-        let Ok(holdings) = Holdings::read(&self.vault, &self.host, &self.context.progress) else { return };
+        let Ok(vault) = self.vault.enter() else { return };
+        let Ok(holdings) = Holdings::read(&vault, &self.host, &self.context.progress) else { return };
         for (path, number) in old {
             look_at_old(&mut self.journal, &holdings, &path, &self.config.databases[number].policy, now);
         }
@@ -314,22 +303,28 @@ impl<'a> Keeper<'a> {
         let paths: Vec<PathBuf> = due.iter().map(|due| due.path.clone()).collect();
         // What a check has found may be missing where nothing has changed as well.
         let distrust = self.journal.jobs.get("check").is_some_and(|job| job.failures > 0);
-        let mut round = Round {
-            context: self.context,
-            vault: &self.vault,
-            host: &self.host,
-            journal: &mut self.journal,
-            tally: Tally::default(),
-            distrust,
-        };
-        let outcome = round.run(due);
-        let tally = round.tally;
+        let mut tally = Tally::default();
+        let outcome = self.vault.enter().map_err(Error::from).and_then(|vault| {
+            let mut round = Round {
+                context: self.context,
+                vault: &vault,
+                host: &self.host,
+                journal: &mut self.journal,
+                tally: Tally::default(),
+                distrust,
+            };
+            let outcome = round.run(due);
+            tally = round.tally;
+            outcome
+        });
+        self.has_new |= tally.stored > 0;
         if let Err(error) = &outcome
             && error.kind() != ErrorKind::Interrupted
         {
             let why = error.to_string();
             self.warn(&format!("the vault cannot be used: {why}"));
-            self.fail_all(&paths, &why);
+            self.journal.fail_all(&paths, self.context.now(), &why);
+            self.total.failed += paths.len();
             self.vault_error = Some(why);
         } else if outcome.is_ok() {
             self.vault_error = None;
@@ -357,16 +352,39 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Nobody's turn came: all have failed alike.
-    fn fail_all(&mut self, paths: &[PathBuf], why: &str) {
+    /// Lets go of what the rules do not keep: when something new is there, and every hour, for all grow older.
+    pub(super) fn forget(&mut self) {
         let now = self.context.now();
-        for path in paths {
-            let record = self.journal.databases.entry(path.clone()).or_default();
-            record.job.note(now, Err(why.to_owned()));
-            record.result = Some(LastResult::Failed);
-            record.failed += 1;
+        if !forgetting::is_wanted(&self.config)
+            || forgetting::is_in_doubt(&self.config, &self.journal)
+            || self.context.progress.interrupted()
+        {
+            return;
         }
-        self.total.failed += paths.len();
+        let has_failed = self.journal.jobs.get(forgetting::JOB).is_some_and(|job| job.failures > 0);
+        let is_due = self.is_due(forgetting::JOB, Some(&FORGET), now);
+        if !is_due && (has_failed || !self.has_new) {
+            return;
+        }
+        self.has_new = false;
+        let monitor = Quiet::new(self.context.progress.stop_flag());
+        let outcome = self.vault.enter().map_err(Error::from).and_then(|vault| {
+            let here = (&self.host, &self.zone);
+            forgetting::forget(&vault, &self.config, &self.databases, here, &self.context.clock, &monitor)
+        });
+        for warning in monitor.into_warnings() {
+            if self.warned.insert(warning.clone()) {
+                self.warn(&format!("{}: {warning}", forgetting::JOB));
+            }
+        }
+        let outcome = outcome.map_err(|error| error.to_string());
+        match outcome.as_ref().map(forgetting::sentence) {
+            Ok(sentence) => sentence.iter().for_each(|sentence| self.say(sentence)),
+            Err(why) => self.warn(&format!("{}: {why}", forgetting::JOB)),
+        }
+        self.journal.jobs.entry(forgetting::JOB.to_owned()).or_default().note(now, outcome.map(drop));
+        self.dirty = true;
+        self.kept_house = None;
     }
 
     /// Begins long work that is due, and takes in what is finished. Whether something is being done.
@@ -397,6 +415,12 @@ impl<'a> Keeper<'a> {
         }
         if self.is_due("test-restore", check.test_restore.as_ref(), now) {
             due.push(Work::TestRestore(self.databases.keys().cloned().collect()));
+        }
+        if let Some(plan) = self.config.prune.clone()
+            && !forgetting::is_in_doubt(&self.config, &self.journal)
+            && self.is_due("prune", Some(&plan.schedule), now)
+        {
+            due.push(Work::Prune(plan.request));
         }
         for plan in self.config.syncs.clone() {
             if self.is_due(&sync_job(&plan), Some(&plan.schedule), now) {
@@ -518,11 +542,11 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn measure(&self) -> Facts {
+    fn measure(&mut self) -> Facts {
         let place = self.context.place().ok();
         let free = place.and_then(|place| rustix::fs::statvfs(&place.folder).ok());
         Facts {
-            vault_bytes: status::bytes(&self.vault).ok(),
+            vault_bytes: self.vault.enter().ok().and_then(|vault| status::bytes(&vault).ok()),
             vault_limit: self.config.alerts.vault_size,
             disk_free: free.map(|free| free.f_bavail.saturating_mul(free.f_frsize)),
             config_ok: self.config_error.is_none(),
@@ -572,24 +596,5 @@ impl<'a> Keeper<'a> {
         for why in courier.finish(patience) {
             context.progress.warn(&why);
         }
-    }
-}
-
-/// One service for a vault on a machine: two would snapshot everything twice.
-fn lock(journal: &Path) -> Result<File> {
-    let path = journal.with_extension("lock");
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Failed, format!("cannot write to {}: {error}", path.display()))
-    };
-    let folder = super::super::files::parent(&path);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Error::new(ErrorKind::Busy, "another `pagevault run` keeps this vault on this machine")
-                .with_hint("`pagevault status` says how well; `pagevault schedule show` says what starts it"))
-        }
-        Err(error) => Err(failed(error.into())),
     }
 }

@@ -1,6 +1,7 @@
 //! Scheduled runs: what is due is done, and what happened is told.
 //!
-//! - [`keeper`]: the service, step by step; [`round`]: the databases that are due; [`background`]: checks and test restores.
+//! - [`keeper`]: the service, step by step; [`round`]: the databases that are due; [`forgetting`]: which snapshots go;
+//!   [`background`]: checks, test restores, prunes, copies.
 //! - [`databases`]: which files are meant. [`hooks`]: programs around a snapshot.
 //! - [`journal`]: what is remembered between runs.
 //! - [`conditions`], [`alerts`], [`deliver`], [`metrics`]: what is wrong, since when, and who is told how.
@@ -12,6 +13,7 @@ mod background;
 mod conditions;
 pub(crate) mod databases;
 mod deliver;
+mod forgetting;
 mod hooks;
 pub(crate) mod journal;
 mod keeper;
@@ -53,6 +55,7 @@ pub(crate) fn run(context: &Context, once: bool) -> Result<Outcome> {
             keeper.round();
             had_its_round = true;
         }
+        keeper.forget();
         let busy = keeper.work_in_background();
         keeper.keep_house();
         if context.progress.interrupted() || (once && !busy) {

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-pub use self::proof::test_restore;
+pub use self::proof::{TestedSnapshot, note_tests, test_restore};
 
 use self::controls::{check_controls, check_history};
 use self::packs::check_packs;
@@ -203,7 +203,8 @@ const ATTEMPTS: usize = 4;
 /// Checks a vault with its key.
 ///
 /// # Errors
-/// The store cannot be listed, or a snapshot to test-restore does not exist. Damage is not an error but a report.
+/// The store cannot be listed, or a snapshot to test-restore does not exist. Damage is not an error but a report. What test
+/// restores find is said in the log; where that cannot be written, that is a warning of the report.
 pub fn check(
     vault: &Vault,
     request: &CheckRequest,
@@ -219,10 +220,16 @@ pub fn check(
             packs_read: earlier.packs_read,
             ..CheckReport::default()
         };
-        check_once(vault, request, &mut whole, clock, monitor, &mut report)?;
+        let mut tests = Vec::new();
+        check_once(vault, request, &mut whole, (clock, monitor), &mut tests, &mut report)?;
         // Whoever prunes moves what refers to a pack before the pack: where that has changed meanwhile, what seems to be
         // missing may have been taken away rightly.
         if report.problems.is_empty() || attempt == ATTEMPTS || landmarks(vault)? == before {
+            if let Err(error) = note_tests(vault, &tests, clock) {
+                let message =
+                    format!("what the test restores found could not be written down in the vault: {error}");
+                report.warnings.push(message);
+            }
             return Ok(report);
         }
         earlier = report;
@@ -243,8 +250,8 @@ fn check_once(
     vault: &Vault,
     request: &CheckRequest,
     whole: &mut HashSet<ObjectName>,
-    clock: &dyn Clock,
-    monitor: &dyn Monitor,
+    (clock, monitor): (&dyn Clock, &dyn Monitor),
+    tests: &mut Vec<TestedSnapshot>,
     report: &mut CheckReport,
 ) -> Result<()> {
     // In this order whatever another client publishes meanwhile is whole: what a manifest needs was named by an index
@@ -285,7 +292,7 @@ fn check_once(
             None => snapshots.snapshots.iter().collect(),
         };
         for snapshot in chosen {
-            test_restore_into(vault, snapshot, monitor, report)?;
+            test_restore_into(vault, snapshot, monitor, tests, report)?;
         }
     }
     Ok(())

@@ -1,22 +1,45 @@
-//! Test restores: a snapshot is put together without writing it anywhere, and `SQLite` asked about it.
+//! Test restores: a snapshot is put together without writing it anywhere, and `SQLite` asked about it. What is found is said
+//! in the log, for whoever judges by it: retention, status, doctor.
 
 use super::super::assemble::assemble;
 use super::{CheckReport, Problem};
+use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
+use crate::format::log::{LogEntry, TESTED_DAMAGED, TESTED_WHOLE};
+use crate::ids::SnapshotId;
 use crate::monitor::Monitor;
 use crate::sqlite::{CheckLevel, Integrity, verify_image};
 use crate::vault::{Snapshot, Vault};
+
+/// A snapshot, and whether a test restore found it whole.
+pub type TestedSnapshot = (SnapshotId, bool);
+
+/// Says in the log what test restores have found.
+///
+/// # Errors
+/// The log cannot be read or written.
+pub fn note_tests(vault: &Vault, tests: &[TestedSnapshot], clock: &dyn Clock) -> Result<()> {
+    if tests.is_empty() {
+        return Ok(());
+    }
+    let answer = |is_whole| if is_whole { TESTED_WHOLE } else { TESTED_DAMAGED };
+    let entry = LogEntry::Tested(tests.iter().map(|(id, is_whole)| (*id, answer(*is_whole))).collect());
+    vault.append_log(&vault.history()?, clock.now(), vec![entry])?;
+    Ok(())
+}
 
 pub(super) fn test_restore_into(
     vault: &Vault,
     snapshot: &Snapshot,
     monitor: &dyn Monitor,
+    tests: &mut Vec<TestedSnapshot>,
     report: &mut CheckReport,
 ) -> Result<()> {
     let mut warnings = Vec::new();
     let problems = prove(vault, snapshot, CheckLevel::Full, monitor, &mut warnings)?;
     report.warnings.extend(warnings);
     report.test_restored.push(snapshot.id);
+    tests.push((snapshot.id, problems.is_empty()));
     report.problems.extend(problems);
     Ok(())
 }

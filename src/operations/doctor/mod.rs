@@ -71,7 +71,8 @@ pub struct DoctorRequest {
     pub databases: Vec<PathBuf>,
     /// This machine, to tell which databases of the vault are its own.
     pub host: Option<HostId>,
-    /// When a restore from the vault was last tested with success, as far as the caller knows.
+    /// When a restore from the vault was last tested with success, as far as the caller knows; what the vault's log says is
+    /// known without it.
     pub last_proof: Option<Timestamp>,
     /// How long a database may be locked before that is a finding; two seconds if not given.
     pub busy_timeout: Option<Duration>,

@@ -33,7 +33,10 @@ pub(super) fn look(vault: &Vault, request: &DoctorRequest, now: Timestamp, findi
         let history = vault.history()?;
         let catalog = vault.catalog(&history)?;
         look_at_keys(vault, findings)?;
-        look_at_tests(&place, &catalog, request.last_proof, now, findings);
+        let logged =
+            history.tested.values().filter(|answer| answer.is_whole).map(|answer| answer.at_us).max();
+        let logged = logged.and_then(|at_us| Timestamp::from_microsecond(at_us).ok());
+        look_at_tests(&place, &catalog, request.last_proof.max(logged), now, findings);
         Ok::<_, VaultError>(catalog)
     })();
     match looked {
@@ -83,9 +86,7 @@ fn look_at_tests(
         Some(last) if now.duration_since(last) > PROOF_LASTS => {
             format!("the last test restore was on {last}")
         }
-        None if !catalog.snapshots.is_empty() => {
-            "no restore from it was ever tested on this machine".to_owned()
-        }
+        None if !catalog.snapshots.is_empty() => "no restore from it was ever tested".to_owned(),
         _ => return,
     };
     let advice =

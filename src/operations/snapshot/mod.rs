@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use self::identity::Identity;
 pub(super) use self::identity::free_name;
 use self::pipeline::{Hashing, ImageWriter, StoredTree, UnsummedTree};
+use super::check::{TestedSnapshot, note_tests, test_restore};
 use crate::checksum::Sha256;
 use crate::chunk::Class;
 use crate::clock::Clock;
@@ -415,6 +416,8 @@ impl<'a> Run<'a> {
             self.monitor.warn(&format!("the snapshot is stored, but the log could not be written: {error}"));
         }
         let undone = self.withdraw_undone(object)?;
+        let mut tests = Vec::new();
+        let mut settled = Vec::new();
         for finished in std::mem::take(&mut self.finished) {
             let snapshot = Snapshot {
                 id: finished.id,
@@ -423,9 +426,15 @@ impl<'a> Run<'a> {
                 manifest: finished.manifest.clone(),
             };
             self.remember_whole(&snapshot);
-            let proven = if self.request.verify { self.prove(&snapshot) } else { Ok(()) };
+            let proven = if self.request.verify { self.prove(&snapshot, &mut tests) } else { Ok(()) };
             self.catalog.snapshots.push(snapshot);
-            each(finished.path, proven.map(|()| report(&finished)));
+            settled.push((finished.path, proven.map(|()| report(&finished))));
+        }
+        if let Err(error) = note_tests(self.vault, &tests, self.clock) {
+            self.monitor.warn(&format!("what the test restores found could not be written down: {error}"));
+        }
+        for (path, outcome) in settled {
+            each(path, outcome);
         }
         self.repeat(undone, each)
     }
@@ -487,8 +496,9 @@ impl<'a> Run<'a> {
         self.vault.index().remember_whole(root, snapshot.manifest.content.len(), replaced);
     }
 
-    fn prove(&self, snapshot: &Snapshot) -> Result<()> {
-        let proof = super::check::test_restore(self.vault, snapshot, CheckLevel::Full, self.monitor)?;
+    fn prove(&self, snapshot: &Snapshot, tests: &mut Vec<TestedSnapshot>) -> Result<()> {
+        let proof = test_restore(self.vault, snapshot, CheckLevel::Full, self.monitor)?;
+        tests.push((snapshot.id, proof.is_empty()));
         match proof.first() {
             None => Ok(()),
             Some(problem) => Err(Error::new(
