@@ -512,7 +512,9 @@ mod tests {
             assert_eq!(spec.to_string(), printed, "{text}");
             assert_eq!(printed.parse(), Ok(spec), "{text}");
         }
-        for civil in ["app@2026-11-22T10:00", "app@2026-11-22", "app@2026-11-22T10:00:05", "app@-1 day 3 hours"] {
+        for civil in
+            ["app@2026-11-22T10:00", "app@2026-11-22", "app@2026-11-22T10:00:05", "app@-1 day 3 hours"]
+        {
             let spec: SnapshotSpec = civil.parse().unwrap();
             assert_eq!(spec.to_string().parse(), Ok(spec), "{civil}");
         }

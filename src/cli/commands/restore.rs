@@ -19,7 +19,7 @@ use super::super::text::{local_time, milliseconds, printable, shell_word, size};
 
 /// Restores a snapshot.
 pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome> {
-    let vault = context.open_vault_with_copies()?;
+    let vault = context.open_vault_with_copies(&args.copies)?;
     let outcome = match (&args.to, &args.into) {
         (Some(path), _) => to_path(args, path, &vault, context),
         (None, Some(database)) => into_database(args, database, &vault, context),

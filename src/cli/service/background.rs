@@ -1,6 +1,6 @@
 //! Long work beside the snapshots: checks and test restores, one at a time, on a thread with a vault of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,9 +20,8 @@ use pagevault::store::{Store, ThrottledStore};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use pagevault::{Error, ErrorKind, Result};
 
-use super::super::commands::sync::shown;
 use super::super::config::SyncPlan;
-use super::super::context::{make_store_at, store_at};
+use super::super::places::{Opener, shown};
 
 /// What can be done in the background.
 #[derive(Debug, Clone)]
@@ -48,7 +47,7 @@ impl Work {
 
 /// The name in the journal of a copy's job.
 pub(super) fn sync_job(plan: &SyncPlan) -> String {
-    format!("sync {}", shown(Path::new(&plan.destination)))
+    format!("sync {}", shown(&plan.destination))
 }
 
 /// The test of one database's newest snapshot.
@@ -74,6 +73,7 @@ pub(super) struct Finished {
 /// What the thread needs of the world.
 pub(super) struct Means {
     pub(super) store: Box<dyn Store>,
+    pub(super) places: Opener,
     pub(super) unlocker: Arc<Unlocker>,
     pub(super) folders: LocalFolders,
     pub(super) host: Host,
@@ -139,9 +139,9 @@ impl Monitor for Quiet {
 }
 
 fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -> Result<String> {
-    let Means { store, unlocker, folders, host, .. } = means;
+    let Means { store, places, unlocker, folders, host, .. } = means;
     if let Work::Sync(plan) = work {
-        return copy(&*store, plan, monitor);
+        return copy(&*store, plan, &places, monitor);
     }
     let vault = LockedVault::find(store)?.unlock(&unlocker, &folders)?;
     match work {
@@ -151,17 +151,13 @@ fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -
             note_in_log(&vault, tested)?;
             outcome
         }
-        Work::Sync(plan) => copy(vault.store(), plan, monitor),
+        Work::Sync(plan) => copy(vault.store(), plan, &places, monitor),
     }
 }
 
 /// Needs no key.
-fn copy(store: &dyn Store, plan: &SyncPlan, monitor: &Quiet) -> Result<String> {
-    let place = Path::new(&plan.destination);
-    let destination = match store_at(place)? {
-        Some(destination) => destination,
-        None => make_store_at(place)?,
-    };
+fn copy(store: &dyn Store, plan: &SyncPlan, places: &Opener, monitor: &Quiet) -> Result<String> {
+    let destination = places.make(&plan.destination)?;
     let request = SyncRequest { delete: plan.delete, ..SyncRequest::default() };
     let report = match plan.limit_rate.filter(|rate| *rate > 0) {
         Some(rate) => sync(store, &ThrottledStore::new(destination, rate), &request, monitor)?,

@@ -5,6 +5,7 @@ use super::{CheckReport, Problem};
 use crate::error::{ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::sqlite::{CheckLevel, Integrity, verify_image};
+use crate::store::DirectReads;
 use crate::vault::{Snapshot, Vault};
 
 pub(super) fn test_restore_into(
@@ -52,6 +53,7 @@ fn prove(
     let problem = |kind, message| {
         Ok(vec![Problem { object: object.clone(), kind, message, snapshots: vec![snapshot.id] }])
     };
+    let _direct = DirectReads::of(vault.store());
     monitor.begin("test restore", &manifest.name, manifest.content.len());
     let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
     monitor.finish();
