@@ -18,10 +18,12 @@ use crate::format::manifest::Kind;
 use crate::monitor::{Monitor, Silent};
 use crate::operations::check::{CheckReport, CheckRequest, check};
 use crate::operations::export::{ExportReport, ExportRequest, OutputFile, export};
+use crate::operations::guard::{Checks, GuardReport, GuardRequest, guard};
 use crate::operations::host::this_host;
 use crate::operations::list::{ListFilter, SnapshotInfo, list};
 use crate::operations::restore::{RestoreReport, RestoreRequest, restore};
 use crate::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
+use crate::sqlite::OpenOptions;
 use crate::store::LocalStore;
 use crate::vault::{LocalFolders, LockedVault, Vault, layout};
 
@@ -160,6 +162,57 @@ impl Backups {
         let spec = snapshot.parse().map_err(|error| Error::new(ErrorKind::Usage, format!("{error}")))?;
         let request = RestoreRequest::new(spec, target.as_ref());
         restore(&self.vault, &request, &*self.clock, &*self.monitor)
+    }
+
+    /// Runs `migrate` between two snapshots of `databases`, and puts them back, in place, if it fails or panics, or if what it
+    /// leaves is not right: integrity, foreign keys that were whole before, and `checks`. Whether it stands is in the report.
+    ///
+    /// ```
+    /// # fn main() -> pagevault::Result<()> {
+    /// # use pagevault::Backups;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let database = folder.path().join("app.db");
+    /// # let sql = "CREATE TABLE users(id INTEGER PRIMARY KEY); INSERT INTO users VALUES(1), (2)";
+    /// # rusqlite::Connection::open(&database).unwrap().execute_batch(sql).unwrap();
+    /// # let backups = Backups::at(folder.path().join("vault")).passphrase("correct horse").create()?;
+    /// use pagevault::operations::guard::Checks;
+    ///
+    /// let migrate = |sql: &'static str| {
+    ///     let database = database.clone();
+    ///     move || rusqlite::Connection::open(database)?.execute_batch(sql)
+    /// };
+    /// let checks = Checks { expectations: vec!["users>=same".parse().unwrap()], ..Checks::default() };
+    ///
+    /// let report = backups.guard([&database], checks.clone(), migrate("DELETE FROM users"))?;
+    /// assert!(!report.is_kept());
+    /// assert_eq!(report.databases[0].failures, ["expected users>=same: users has 0 rows, had 2"]);
+    ///
+    /// let report = backups.guard([&database], checks, migrate("ALTER TABLE users ADD COLUMN name"))?;
+    /// assert!(report.is_kept());
+    /// assert_eq!(report.databases[0].schema_changes, ["table users: column name added (no type)"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If the process dies meanwhile, nobody puts anything back: the snapshots of before are in the vault, of kind migration.
+    /// The command line's `guard` can be resumed.
+    ///
+    /// # Errors
+    /// A snapshot of before could not be taken: `migrate` was not run.
+    pub fn guard<E: std::fmt::Display>(
+        &self,
+        databases: impl IntoIterator<Item = impl Into<PathBuf>>,
+        checks: Checks,
+        migrate: impl FnOnce() -> Result<(), E>,
+    ) -> Result<GuardReport> {
+        let request = GuardRequest {
+            databases: databases.into_iter().map(Into::into).collect(),
+            command: "a migration of the application".to_owned(),
+            checks,
+            busy_timeout: OpenOptions::default().busy_timeout,
+            host: self.host.clone(),
+        };
+        guard(&self.vault, &request, &*self.clock, &*self.monitor, migrate)
     }
 
     /// Exports what `request` says to the file `target`, readable by its owner alone, which must not exist.

@@ -18,7 +18,8 @@ usage: run.sh [--megabytes 500] [--rounds 3] [--hours 24] [--transactions 1000]
               [--tools pagevault,restic,borg,rustic] [--work DIR] [--results FILE]
 
 Every round builds a database, snapshots it with each tool, then lets it change for some "hours", each
-followed by a snapshot with each tool, and restores the first and the last state, verified by SHA-256.
+followed by a snapshot with each tool: all hours in the first round, three in the others. At the end of the first
+round the first and the last state are restored, once for every round, verified by SHA-256.
 Then, pagevault alone, once: a database in rollback mode (every round), one of --large megabytes, and --small
 databases in one call; 0 leaves either out.
 --work DIR      where databases and vaults go (default: a new folder below $TMPDIR, removed at the end)
@@ -122,8 +123,9 @@ restore() {
 sha256() { openssl dgst -sha256 -r "$1" | cut -d ' ' -f 1; }
 
 run_round() {
-    local round=$1 tool hour first_sha256 last_sha256
+    local round=$1 tool hour repeat first_sha256 last_sha256 round_hours=$hours
     local -A before=() after_first=()
+    [ "$round" = 1 ] || round_hours=$((hours < 3 ? hours : 3))
     round_folder=$work/round round_home=$work/round/home data=$work/round/data
     mkdir -p "$round_home" "$data"
     "$workload" build "$data/app.db" --megabytes "$megabytes" --seed "$round"
@@ -141,7 +143,7 @@ run_round() {
         snapshot "$tool" again unchanged
         before[$tool]=$(stored_bytes "$round_folder/$tool")
     done
-    for ((hour = 1; hour <= hours; hour++)); do
+    for ((hour = 1; hour <= round_hours; hour++)); do
         "$workload" churn "$data/app.db" --transactions "$transactions" --seed $((1000 * round + hour))
         for tool in $(rotated "$hour"); do
             snapshot "$tool" "$hour" hourly
@@ -149,17 +151,25 @@ run_round() {
                 record "$tool" hourly.stored_once $(($(stored_bytes "$round_folder/$tool") - before[$tool]))
         done
     done
-    last_sha256=$(sha256 "$data/app.db")
-    for tool in $(rotated "$round"); do
-        record "$tool" hourly.stored_all $(($(stored_bytes "$round_folder/$tool") - before[$tool]))
-        restore "$tool" 0 restore_first "$first_sha256"
-        restore "$tool" "$hours" restore_last "$last_sha256"
-        # What the others leave to the user.
-        if [ "$tool" = pagevault ]; then
-            check=full restore pagevault "$hours" restore_checked "$last_sha256"
-        fi
-    done
+    [ "$round" != 1 ] || restore_round
     rm -rf -- "$round_folder"
+}
+
+restore_round() {
+    last_sha256=$(sha256 "$data/app.db")
+    for tool in "${tools[@]}"; do
+        record "$tool" hourly.stored_all $(($(stored_bytes "$round_folder/$tool") - before[$tool]))
+    done
+    for ((repeat = 1; repeat <= rounds; repeat++)); do
+        for tool in $(rotated "$repeat"); do
+            restore "$tool" 0 restore_first "$first_sha256"
+            restore "$tool" "$hours" restore_last "$last_sha256"
+            # What the others leave to the user.
+            if [ "$tool" = pagevault ]; then
+                check=full restore pagevault "$hours" restore_checked "$last_sha256"
+            fi
+        done
+    done
 }
 
 for ((round = 1; round <= rounds; round++)); do

@@ -1,12 +1,14 @@
 //! Another program with our standard streams, and signals passed on to it.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use pagevault::{Error, ErrorKind, Result};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -51,13 +53,25 @@ impl Listener {
         })
     }
 
-    /// Runs the program; `started` hears its process id.
-    pub(crate) fn run(&mut self, words: &[OsString], started: &mut dyn FnMut(u32)) -> Result<Ended> {
+    /// Runs the program; `started` hears its process id. The program and what it starts have `sign_of_life` open as long as
+    /// they live, and nobody else has.
+    pub(crate) fn run(
+        &mut self,
+        words: &[OsString],
+        sign_of_life: Option<File>,
+        started: &mut dyn FnMut(u32),
+    ) -> Result<Ended> {
         let (program, arguments) = words
             .split_first()
             .ok_or_else(|| Error::new(ErrorKind::Usage, "there is no command to run after --"))?;
         let since = Instant::now();
-        let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
+        if let Some(file) = &sign_of_life {
+            // Without it only the number of the process tells whether it lives.
+            let _ = fcntl_setfd(file, FdFlags::empty());
+        }
+        let spawned = Command::new(program).args(arguments).spawn();
+        drop(sign_of_life);
+        let mut child = spawned.map_err(|error| {
             let kind = match error.kind() {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                 _ => ErrorKind::Failed,

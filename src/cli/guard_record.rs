@@ -1,6 +1,11 @@
 //! What is written down while a guarded command runs, so that a guard that was killed can be finished: one JSON file per guard
 //! in the state folder, removed when it is done.
+//!
+//! Two files beside it are locked (`flock`), and locks end with those who hold them, however they end. The guard holds one,
+//! so that nobody else finishes what it is about to finish. The command inherits the other: between the start of the
+//! command and the note of its number only that tells that it lives.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use pagevault::ids::SnapshotId;
@@ -21,7 +26,14 @@ pub(crate) struct Record {
     /// Databases and their snapshots of before.
     pub(crate) paths: Vec<(String, SnapshotId)>,
     value: Value,
+    /// Locked by this guard.
+    lock: Option<File>,
 }
+
+/// Suffix of the file that the guard locks.
+const GUARD: &str = "guard";
+/// Suffix of the file that the command has locked.
+const COMMAND: &str = "command";
 
 impl Record {
     /// Where the records of this vault are.
@@ -59,16 +71,35 @@ impl Record {
             "pid_started": null,
         });
         let name = paths.first().map_or_else(String::new, |(_, id)| id.to_string());
-        let record = Self {
+        let mut record = Self {
             file: folder.join(format!("{name}.json")),
             command: request.command.clone(),
             paths,
             value,
+            lock: None,
         };
         record.write().map_err(|error| {
             Error::new(ErrorKind::Failed, format!("cannot write {}: {error}", record.file.display()))
         })?;
+        record.lock = record.locked(GUARD);
         Ok(record)
+    }
+
+    /// A locked file for the command to inherit. On a file system without locks there is none.
+    pub(crate) fn sign_of_life(&self) -> Option<File> {
+        self.locked(COMMAND)
+    }
+
+    /// A file beside the record, locked; `None` where that is not possible, or it is locked already.
+    fn locked(&self, suffix: &str) -> Option<File> {
+        let file = File::create(self.file.with_extension(suffix)).ok()?;
+        file.try_lock().ok().map(|()| file)
+    }
+
+    /// Whether somebody who lives has a file beside the record locked.
+    fn is_locked(&self, suffix: &str) -> bool {
+        File::open(self.file.with_extension(suffix))
+            .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     /// Adds which process it is.
@@ -92,6 +123,9 @@ impl Record {
     /// It is done.
     pub(crate) fn remove(&self) {
         let _ = std::fs::remove_file(&self.file);
+        for suffix in [GUARD, COMMAND] {
+            let _ = std::fs::remove_file(self.file.with_extension(suffix));
+        }
     }
 
     fn read(file: &Path) -> Result<Self> {
@@ -108,7 +142,7 @@ impl Record {
             paths.push((path, id.map_err(|_| unreadable("it names no snapshot".to_owned()))?));
         }
         let command = value["command"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { file: file.to_path_buf(), command, paths, value })
+        Ok(Self { file: file.to_path_buf(), command, paths, value, lock: None })
     }
 
     fn all(folder: &Path) -> Result<Vec<Self>> {
@@ -123,13 +157,30 @@ impl Record {
         files.iter().map(|file| Self::read(file)).collect()
     }
 
-    /// The guard to be finished.
-    pub(crate) fn only_one(folder: &Path) -> Result<Self> {
-        let mut all = Self::all(folder)?;
-        all.pop().ok_or_else(|| {
+    /// A guard to be finished, which nobody else is going to finish from now on.
+    pub(crate) fn take_over(folder: &Path) -> Result<Self> {
+        let mut busy = None;
+        for mut record in Self::all(folder)? {
+            match record.refuse_if_running() {
+                Ok(()) => {
+                    record.lock = record.locked(GUARD);
+                    if record.lock.is_none() && record.is_locked(GUARD) {
+                        busy = Some(record.still_at_work());
+                        continue;
+                    }
+                    // Whoever had it until now may have finished it.
+                    if record.file.exists() {
+                        return Ok(record);
+                    }
+                    record.remove();
+                }
+                Err(error) => busy = Some(error),
+            }
+        }
+        Err(busy.unwrap_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no guard to finish")
                 .with_hint("a guard that ended by itself has nothing left to do")
-        })
+        }))
     }
 
     /// A database in the midst of another guard is not in a state to go back to.
@@ -147,20 +198,31 @@ impl Record {
         Ok(())
     }
 
-    /// As long as the command runs there is nothing to finish.
-    pub(crate) fn refuse_if_running(&self) -> Result<()> {
-        let pid = self.value["pid"].as_u64();
-        let runs = pid.is_some_and(|pid| {
-            let now = started(pid);
-            now.is_some() && now == self.value["pid_started"].as_u64()
-        });
-        match pid {
-            Some(pid) if runs => {
-                Err(Error::new(ErrorKind::Busy, format!("`{}` still runs as process {pid}", self.command))
-                    .with_hint("wait until it has ended, or end it"))
-            }
-            _ => Ok(()),
+    /// As long as the guard lives, or its command runs, there is nothing to finish.
+    fn refuse_if_running(&self) -> Result<()> {
+        if self.is_locked(GUARD) {
+            return Err(self.still_at_work());
         }
+        let busy = |what: String| {
+            Err(Error::new(ErrorKind::Busy, what).with_hint("wait until it has ended, or end it"))
+        };
+        match self.value["pid"].as_u64() {
+            // The command alone counts, as for a guard that was not killed, and not what it has left running.
+            Some(pid) => {
+                let now = started(pid);
+                if now.is_some() && now == self.value["pid_started"].as_u64() {
+                    return busy(format!("`{}` still runs as process {pid}", self.command));
+                }
+                Ok(())
+            }
+            None if self.is_locked(COMMAND) => busy(format!("`{}` still runs", self.command)),
+            None => Ok(()),
+        }
+    }
+
+    fn still_at_work(&self) -> Error {
+        let message = format!("the guard over `{}` is still at work", self.command);
+        Error::new(ErrorKind::Busy, message).with_hint("wait for it; if the command hangs, end the command")
     }
 
     /// The databases.
@@ -196,4 +258,44 @@ fn started(pid: u64) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use rustix::io::{FdFlags, fcntl_setfd};
+
+    use super::*;
+
+    fn record(folder: &Path) -> Record {
+        let file = folder.join("a.json");
+        let value = json!({"command": "migrate", "databases": [], "pid": null});
+        let record = Record { file, command: "migrate".to_owned(), paths: Vec::new(), value, lock: None };
+        record.write().unwrap();
+        record
+    }
+
+    /// A guard that was killed before it had noted the number of its command.
+    #[test]
+    fn a_command_that_nobody_has_noted_is_known_to_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = record(folder.path());
+        assert!(record.refuse_if_running().is_ok(), "it was never started");
+        let sign = record.sign_of_life().unwrap();
+        fcntl_setfd(&sign, FdFlags::empty()).unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        drop(sign);
+        let busy = Record::take_over(folder.path()).unwrap_err();
+        assert_eq!((busy.kind(), busy.to_string().as_str()), (ErrorKind::Busy, "`migrate` still runs"));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let taken = Record::take_over(folder.path()).unwrap();
+        // One at a time.
+        let busy = Record::take_over(folder.path()).unwrap_err();
+        assert!(busy.to_string().contains("still at work"), "{busy}");
+        taken.remove();
+        assert_eq!(Record::take_over(folder.path()).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

@@ -21,6 +21,7 @@ mod context;
 mod environment;
 mod failure;
 mod files;
+mod first_vault;
 mod guard_record;
 mod key_file;
 mod make;

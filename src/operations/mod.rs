@@ -13,6 +13,7 @@ pub mod guard;
 pub mod host;
 pub mod list;
 pub mod moved;
+pub mod preview;
 pub mod prune;
 pub mod repair;
 mod replace;

@@ -161,7 +161,7 @@ pub(super) fn millis(since: Instant) -> u64 {
 }
 
 /// The target's metadata if it exists and may be replaced.
-fn inspect_target(target: &Path, overwrite: bool) -> Result<Option<std::fs::Metadata>> {
+pub(super) fn inspect_target(target: &Path, overwrite: bool) -> Result<Option<std::fs::Metadata>> {
     if target.as_os_str().as_bytes().ends_with(b"/") {
         return Err(Error::new(ErrorKind::Refused, format!("{} names a folder", target.display()))
             .with_hint("name a file to restore to"));

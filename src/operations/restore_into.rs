@@ -6,7 +6,7 @@
 //! A target that cannot be written page by page (another page size or text encoding, empty, damaged) is replaced as a
 //! file, once it is proven that nobody else has it open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::difference::{differing_pages, is_same};
@@ -66,7 +66,7 @@ pub fn restore_into(
     let started = Instant::now();
     let snapshot = find(vault, &request.snapshot, clock.now(), monitor)?;
     super::load_index(vault, monitor)?;
-    let target = look_at(request)?;
+    let target = look_at(&request.target, request.busy_timeout)?;
     let way = match target {
         Target::Pages(geometry, encoding) => fits(vault, &snapshot, geometry, encoding)?,
         Target::Unusable(why) => Err(why),
@@ -103,16 +103,16 @@ pub fn restore_into(
 }
 
 /// What there is where the snapshot is to go.
-enum Target {
+pub(super) enum Target {
     Pages(Geometry, TextEncoding),
     /// Not to be written page by page, for this reason.
     Unusable(String),
 }
 
-fn look_at(request: &LiveRestoreRequest) -> Result<Target> {
-    let options = OpenOptions { busy_timeout: request.busy_timeout };
+pub(super) fn look_at(target: &Path, busy_timeout: Duration) -> Result<Target> {
+    let options = OpenOptions { busy_timeout };
     let look = || -> Result<(Geometry, TextEncoding), SqliteError> {
-        let mut database = LiveDatabase::open(&request.target, &options)?;
+        let mut database = LiveDatabase::open(target, &options)?;
         let capture = database.begin()?;
         Ok((capture.geometry(), capture.facts().text_encoding))
     };
@@ -131,7 +131,7 @@ fn look_at(request: &LiveRestoreRequest) -> Result<Target> {
 }
 
 /// The encoding if the snapshot can be written into such a database page by page, else why not.
-fn fits(
+pub(super) fn fits(
     vault: &Vault,
     snapshot: &Snapshot,
     live: Geometry,

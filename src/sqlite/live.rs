@@ -91,7 +91,7 @@ impl LiveTarget {
         let pages = PageReader::of_target(connection).map_err(|error| busy_or(path, error, started))?;
         let connection = pages.connection();
         patiently(connection, *patience, || connection.execute_batch("BEGIN IMMEDIATE"))
-            .map_err(|error| busy_or(path, error, started))?;
+            .map_err(|error| busy(path, error, started))?;
         let none = Geometry { page_size: super::image::DEFAULT_PAGE_SIZE, page_count: 0 };
         let mut write =
             LiveWrite { pages, path, geometry: none, page_1: Vec::new(), since: started, open: true };
@@ -217,7 +217,7 @@ impl LiveWrite<'_> {
             patiently(connection, patience, || connection.execute_batch("COMMIT"))?;
             Ok(version)
         };
-        let data_version = finish().map_err(|error| busy_or(self.path, error, started))?;
+        let data_version = finish().map_err(|error| busy(self.path, error, started))?;
         self.open = false;
         Ok(Committed { data_version, held: self.since.elapsed() })
     }
@@ -258,6 +258,11 @@ impl Drop for LiveWrite<'_> {
             let _ = self.pages.connection().execute_batch("ROLLBACK");
         }
     }
+}
+
+/// The error of a connection that has read the database: another one that writes does not hold it exclusively.
+fn busy(path: &Path, error: rusqlite::Error, started: Instant) -> SqliteError {
+    SqliteError::classify(path, error, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -31,6 +31,7 @@ mod raw;
 mod schema;
 mod schema_difference;
 pub mod sole_use;
+mod table_difference;
 mod trees;
 mod verify;
 pub mod witness;
@@ -47,6 +48,9 @@ pub use live::{Committed, LiveTarget, LiveWrite, differs_only_as_live};
 pub use raw::vfs::ImageConnection;
 pub use schema::{has_table, schema_fingerprint};
 pub use schema_difference::Schema;
+pub use table_difference::{
+    CompareError, NotCompared, Side, TableChange, TableDifference, TableDifferences, compare_tables,
+};
 pub use trees::{HarmedTables, harmed_tables};
 pub use verify::{CheckLevel, ForeignKeyProblem, ImageReport, Integrity, verify_image};
 pub use witness::Witness;

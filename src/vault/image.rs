@@ -126,6 +126,18 @@ impl StoredImage {
         }
     }
 
+    /// Reads any chunk of pages that the vault has, by its id.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn read_chunk(&mut self, id: ChunkId, into: &mut Vec<u8>) -> Result<(), VaultError> {
+        let plan = {
+            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            plan(&index, Class::Page, id)?
+        };
+        self.reader.read(&plan, into)
+    }
+
     fn load(&mut self, position: u64) -> Result<(), VaultError> {
         if self.chunks.get(&position).is_some() {
             return Ok(());

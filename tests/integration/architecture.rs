@@ -47,7 +47,7 @@ const MAY_KNOW: [(&str, &[&str]); 18] = [
             "vault",
         ],
     ),
-    ("backups", &["clock", "crypto", "error", "format", "monitor", "operations", "store", "vault"]),
+    ("backups", &["clock", "crypto", "error", "format", "monitor", "operations", "sqlite", "store", "vault"]),
     ("cli", &[]),
 ];
 

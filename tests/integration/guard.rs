@@ -28,9 +28,6 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("app.db");
         execute(&database, &format!("PRAGMA journal_mode = {journal}; {SCHEMA}"));
-        // Makes the vault, which a guard does not.
-        let output = pagevault(folder.path()).arg("snapshot").arg(&database).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
         Self { folder, database }
     }
 
@@ -246,8 +243,6 @@ fn a_guard_that_was_killed_is_finished_later() {
         let before = scene.content();
         let mut process = hanging(&scene, "UPDATE users SET name = 'x' || name");
         let stdin = process.take_stdin();
-        // The command may be ready before the guard has written down which process it is.
-        std::thread::sleep(Duration::from_secs(1));
         process.kill();
         // The command goes on, for it has its own life.
         let resume = |options: &[&str]| {
@@ -274,6 +269,68 @@ fn a_guard_that_was_killed_is_finished_later() {
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));
         assert_eq!(scene.content() != before, kept);
         assert_eq!(resume(&[]).status.code(), Some(6));
+    }
+}
+
+/// The guard dies in the moment between starting its command and noting which process that is, or near it.
+#[test]
+fn a_guard_that_is_killed_at_once_knows_that_its_command_lives() {
+    let scene = Scene::new("wal");
+    let before = scene.content();
+    let resume = |options: &[&str]| {
+        let options: Vec<&str> = std::iter::once("--resume").chain(options.iter().copied()).collect();
+        scene.guard(&options, "").stdin(Stdio::null()).output().unwrap()
+    };
+    for _ in 0..6 {
+        let mut process = hanging(&scene, "UPDATE users SET name = 'x' || name");
+        let stdin = process.take_stdin();
+        process.kill();
+        let output = resume(&["--roll-back"]);
+        assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+        drop(stdin);
+        let started = Instant::now();
+        let output = loop {
+            let output = resume(&["--roll-back"]);
+            if output.status.code() != Some(7) || started.elapsed() > Duration::from_mins(1) {
+                break output;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+        assert_eq!(scene.content(), before);
+    }
+}
+
+/// What the command has started keeps the write lock, so that nothing can be put back: exit code 11, until it is gone.
+#[test]
+fn a_rollback_that_fails_is_finished_later() {
+    for journal in ["wal", "delete"] {
+        let scene = Scene::new(journal);
+        let before = scene.content();
+        let program = this_binary("children::holds_a_database");
+        let script = "exec 3<&0; \"$@\" <&3 >held & while ! grep -q ready held 2>/dev/null; do sleep 0.02; done; exit 1";
+        let mut command = scene.guard(&["--busy-timeout", "300ms"], "DELETE FROM orders; BEGIN IMMEDIATE");
+        command.args(["app.db", "--", "sh", "-c", script, "sh"]);
+        command.arg(program.get_program()).args(program.get_args());
+        let mut process = Process::start(&mut command);
+        let stdin = process.take_stdin();
+        let (status, printed) = process.finish_by_itself();
+        assert_eq!(status.code(), Some(11), "{printed}");
+        let report: Value = serde_json::from_str(printed.trim_end().lines().last().unwrap()).unwrap();
+        assert_eq!(report["outcome"], "rollback_failed");
+        assert!(report["rolled_back"][0]["error"].to_string().contains("locked"), "{report}");
+        assert_ne!(scene.content(), before);
+        drop(stdin);
+        let started = Instant::now();
+        let output = loop {
+            let resume = ["--resume", "--roll-back", "--busy-timeout", "1s"];
+            let output = scene.guard(&resume, "").stdin(Stdio::null()).output().unwrap();
+            if output.status.code() != Some(11) || started.elapsed() > Duration::from_mins(1) {
+                break output;
+            }
+        };
+        assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+        assert_eq!(scene.content(), before);
     }
 }
 

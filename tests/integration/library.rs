@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use pagevault::error::ErrorKind;
 use pagevault::operations::export::{ExportRequest, ExportSource};
+use pagevault::operations::guard::{Checks, GuardOutcome};
 use pagevault::{Backups, Error};
+use rusqlite::Connection;
 
 use crate::databases::create;
 use crate::tamper::fixture::scratch;
@@ -27,6 +29,51 @@ fn several_workers_start_at_once_and_make_one_vault() {
     let second = opened[5].snapshot(&database).unwrap();
     assert_eq!(second.parent, Some(first.snapshot_id));
     assert_eq!(opened[3].list().unwrap().len(), 2);
+}
+
+/// Applications have the database open while their own code migrates it.
+#[test]
+fn a_migration_of_the_application_is_guarded() {
+    let folder = scratch();
+    let (vault, key) = (folder.path().join("vault"), folder.path().join("app.key"));
+    let database = folder.path().join("app.db");
+    create(&database, "PRAGMA journal_mode = wal");
+    let backups = Backups::at(&vault).key_file(&key).open_or_create().unwrap();
+    let open = Connection::open(&database).unwrap();
+    let rows = || open.query_row("SELECT count(*) FROM t", (), |row| row.get::<_, i64>(0)).unwrap();
+    let before = rows();
+    let delete = || open.execute_batch("DELETE FROM t WHERE id < 100");
+
+    let failed = backups.guard([&database], Checks::default(), || {
+        delete().unwrap();
+        Err("half way")
+    });
+    let failed = failed.unwrap();
+    assert_eq!(
+        (failed.outcome, failed.migration_error.as_deref()),
+        (GuardOutcome::RolledBack, Some("half way"))
+    );
+    assert_eq!(rows(), before);
+
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        backups.guard([&database], Checks::default(), || -> Result<(), Error> {
+            delete().unwrap();
+            panic!("on purpose")
+        })
+    }));
+    assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"on purpose"));
+    assert_eq!(rows(), before);
+
+    let checks = Checks { assertions: vec!["SELECT count(*) > 0 FROM t".to_owned()], ..Checks::default() };
+    let kept = backups.guard([&database], checks, delete).unwrap();
+    assert!(kept.is_kept() && kept.rolled_back.is_empty(), "{kept:?}");
+    assert!(rows() < before);
+
+    // Nothing is run over a database that cannot be kept.
+    let missing = folder.path().join("missing.db");
+    let refused =
+        backups.guard([&missing], Checks::default(), || -> Result<(), Error> { panic!("it was run") });
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -8,10 +8,13 @@
 //! ```
 //!
 //! `PAGEVAULT_LIVE_RESTORES` is how many seconds restores go on beside writers and readers, all in all;
-//! `PAGEVAULT_LIVE_KILLS` is how many restores are killed.
+//! `PAGEVAULT_LIVE_KILLS` is how many restores are killed at moments that time chooses, and how many at single system
+//! calls of the commit (see `kills`).
+
+mod kills;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,8 +25,8 @@ use pagevault::sqlite::{ImageConnection, LiveDatabase, OpenOptions, differs_only
 use pagevault::vault::Vault;
 use rusqlite::Connection;
 
-use crate::children::{Process, holder, pagevault, workload};
-use crate::databases::{create, execute, with_suffix};
+use crate::children::{Process, holder, workload};
+use crate::databases::{create, execute};
 use crate::support::{memory_vault, restore_live, restore_to, take};
 
 fn number_of(variable: &str, otherwise: u64) -> u64 {
@@ -443,81 +446,5 @@ fn beside_writers_and_readers() {
     let forms = [("wal", "none"), ("delete", "none"), ("wal", "full"), ("delete", "incremental")];
     for (journal, vacuum) in forms {
         beside_writers(journal, vacuum, seconds / forms.len() as f64);
-    }
-}
-
-/// Waits until the database's log or journal grows, or the process ends.
-fn wait_for_writing(database: &Path, child: &mut std::process::Child) {
-    let len = |suffix| std::fs::metadata(with_suffix(database, suffix)).map_or(0, |file| file.len());
-    while len("-wal") + len("-journal") == 0 && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-#[test]
-fn killed_at_any_moment_it_is_the_old_state_or_the_new() {
-    let kills = number_of("PAGEVAULT_LIVE_KILLS", 6);
-    for journal in ["wal", "delete"] {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path();
-        let database = built(home, journal, "none");
-        let snapshot = || {
-            let output = pagevault(home).args(["snapshot", "--json"]).arg(&database).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-            report["snapshot_id"].as_str().unwrap().to_owned()
-        };
-        let early = snapshot();
-        assert!(of_workload("churn", &database).args(["--transactions", "2000"]).status().unwrap().success());
-        let late = snapshot();
-        let images: Vec<Vec<u8>> = [&early, &late]
-            .map(|id| {
-                let target = home.join(format!("{id}.db"));
-                assert!(
-                    pagevault(home).args(["restore", id, "--to"]).arg(&target).status().unwrap().success()
-                );
-                std::fs::read(target).unwrap()
-            })
-            .into();
-        let restore = |id: &str| {
-            let mut command = pagevault(home);
-            command.args(["restore", id, "--yes", "--check", "none", "--into"]).arg(&database);
-            command.stdout(Stdio::null());
-            command
-        };
-        let started = Instant::now();
-        assert!(restore(&early).status().unwrap().success());
-        let whole = started.elapsed();
-        let (mut state, mut old, mut new) = (0, 0, 0);
-        for kill in 0..kills / 2 {
-            let mut child = restore([&late, &early][state]).spawn().unwrap();
-            if kill % 3 == 0 {
-                std::thread::sleep(whole.mul_f64((kill as f64 * 0.618).fract()));
-            } else {
-                wait_for_writing(&database, &mut child);
-                std::thread::sleep(Duration::from_micros(kill * 7919 % 30_000));
-            }
-            let _ = child.kill();
-            child.wait().unwrap();
-            let found = pages_of(&database);
-            let is: Vec<bool> = images.iter().map(|image| is_image(&found, image)).collect();
-            assert!(is[0] != is[1], "{journal}, kill {kill}: neither the old state nor the new");
-            let now = usize::from(is[1]);
-            if now == state {
-                old += 1
-            } else {
-                new += 1
-            }
-            state = now;
-            assert_eq!(integrity(&Connection::open(&database).unwrap()), "ok");
-        }
-        println!(
-            "{journal}: {} killed within {} ms: {old} the old state, {new} the new",
-            kills / 2,
-            whole.as_millis()
-        );
-        // What was left behind hinders nobody.
-        assert!(restore(&early).status().unwrap().success());
-        assert!(is_image(&pages_of(&database), &images[0]));
     }
 }

@@ -31,6 +31,7 @@ mod library;
 mod line;
 mod live;
 mod live_restore;
+mod preview;
 mod prune;
 mod recover;
 #[cfg(feature = "remote")]

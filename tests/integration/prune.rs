@@ -15,6 +15,7 @@ use pagevault::format::keyslot::Argon2Params;
 use pagevault::format::log::LogEntry;
 use pagevault::monitor::Silent;
 use pagevault::operations::check::{CheckRequest, DataLevel, check};
+use pagevault::operations::export::{ExportRequest, ExportSource, export};
 use pagevault::operations::forget::{self, ForgetChoice, ForgetRequest, undelete};
 use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::prune::{GRACE, PruneReport, PruneRequest, WAIT, plan, prune};
@@ -25,7 +26,7 @@ use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
 use crate::children::pagevault;
-use crate::support::{Collected, create_vault, key, memory_vault, open_vault, restore_to, take};
+use crate::support::{Collected, create_vault, key, memory_vault, open_vault, request, restore_to, take};
 
 const NOW: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
 
@@ -461,6 +462,51 @@ fn a_snapshot_that_a_prune_undoes_is_taken_again() {
             go(&vault, &later(SignedDuration::from_hours(hours)));
         }
         scene.judge(&open_vault(Box::new(store)).unwrap());
+    }
+}
+
+/// The same for an export that is kept: it shares its document with one that is forgotten and pruned meanwhile.
+#[test]
+fn a_kept_export_that_a_prune_undoes_is_stored_again() {
+    for folder in ["snapshots/", "log/"] {
+        let (scene, (vault, store)) = (Scene::new(), memory_vault());
+        let host = request(&[&scene.database]).host;
+        let mut request = ExportRequest::new(ExportSource::Database(scene.database.clone()));
+        request.keep = Some(host);
+        // At the same instant, so that the documents are the same.
+        let clock = later(SignedDuration::ZERO);
+        let mut document = Vec::new();
+        let first = export(Some(&vault), &request, &clock, &Silent, &mut document).unwrap();
+        let other = open_vault(Box::new(Arc::clone(&store))).unwrap();
+        let spec: SnapshotSpec = first.snapshot_id.unwrap().to_string().parse().unwrap();
+        let deed = move || {
+            let choice = ForgetChoice::Named(vec![spec]);
+            let rules = ForgetRequest::by_policy(RetentionPolicy::none());
+            let request = ForgetRequest { choice, allow_empty: true, ..rules };
+            let plan = forget::plan(&other, &request, &SystemClock, &Silent).unwrap();
+            plan.execute(&other, &SystemClock, &Silent).unwrap();
+            assert!(go(&other, &later(SignedDuration::ZERO)).condemned.packs > 0);
+        };
+        let between = Meanwhile { inner: Arc::clone(&store), folder, deed: Mutex::new(Some(Box::new(deed))) };
+        let writer = open_vault(Box::new(between)).unwrap();
+        let mut again = Vec::new();
+        let kept = export(Some(&writer), &request, &clock, &Silent, &mut again).unwrap();
+        assert!(again == document, "{folder}");
+        let vault = open_vault(Box::new(Arc::clone(&store))).unwrap();
+        // One was withdrawn, and not the one that was reported.
+        let aborted = vault.history().unwrap().aborted;
+        let kept = kept.snapshot_id.unwrap();
+        assert!(!aborted.contains(&kept), "{folder}: {aborted:?}");
+        // A prune that comes after the publishing sees what it must leave.
+        assert_eq!(aborted.is_empty(), folder == "log/", "{aborted:?}");
+        for hours in [30, 60, 90] {
+            go(&vault, &later(SignedDuration::from_hours(hours)));
+        }
+        let vault = open_vault(Box::new(store)).unwrap();
+        let target = scene.folder.path().join("kept.json");
+        restore_to(&vault, &kept.to_string(), &target).unwrap();
+        assert!(std::fs::read(&target).unwrap() == document, "{folder}");
+        scene.judge(&vault);
     }
 }
 

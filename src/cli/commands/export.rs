@@ -1,11 +1,15 @@
 //! `export`: one subject's data, or all of it, as JSON on standard output or in a file.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use pagevault::operations::export::{
     ExportReport, ExportRequest, ExportSource, NotFollowed, OutputFile, Reason, export,
 };
+use pagevault::operations::list::find;
+use pagevault::vault::Vault;
 use pagevault::{Error, ErrorKind, Result};
 
 use super::super::args::ExportArgs;
@@ -23,10 +27,19 @@ pub(crate) fn run(args: ExportArgs, context: &Context) -> Result<Outcome> {
     };
     let needs_vault = args.keep || matches!(source, ExportSource::Snapshot(_));
     let vault = if needs_vault { Some(context.open_vault()?) } else { None };
+    let (mut relations, mut skips) = (args.relations, args.skips);
+    if let (Some(_), Some(loaded)) = (&args.subject, &context.loaded) {
+        let path = path_of(&source, vault.as_ref(), context)?;
+        let policy = loaded.config.policy_of(&path);
+        let more: Vec<_> = policy.export_relations.iter().filter(|one| !relations.contains(one)).collect();
+        relations.extend(more.into_iter().cloned());
+        let more: Vec<_> = policy.export_skips.iter().filter(|one| !skips.contains(one)).collect();
+        skips.extend(more.into_iter().cloned());
+    }
     let request = ExportRequest {
         subject: args.subject,
-        relations: args.relations,
-        skips: args.skips,
+        relations,
+        skips,
         format: args.format.into(),
         keep: if args.keep { Some(context.host()?) } else { None },
         busy_timeout: args.busy_timeout,
@@ -52,6 +65,19 @@ pub(crate) fn run(args: ExportArgs, context: &Context) -> Result<Outcome> {
     }
     tell_aside(&report, context);
     Ok(Outcome::Done)
+}
+
+/// The path by which the configuration knows what is exported.
+fn path_of(source: &ExportSource, vault: Option<&Vault>, context: &Context) -> Result<PathBuf> {
+    match (source, vault) {
+        (ExportSource::Database(path), _) => Ok(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())),
+        (ExportSource::Snapshot(spec), Some(vault)) => {
+            let snapshot = find(vault, spec, context.now(), &context.progress)?;
+            let path = snapshot.manifest.details.source_path.unwrap_or_default();
+            Ok(OsString::from_vec(path).into())
+        }
+        (ExportSource::Snapshot(_), None) => Ok(PathBuf::new()),
+    }
 }
 
 fn may_replace(path: &Path, context: &Context) -> Result<bool> {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use pagevault::monitor::Monitor;
-use pagevault::operations::guard::{Checks, Guard, GuardRequest, Guarded, Verdict};
+use pagevault::operations::guard::{
+    Checks, Guard, GuardOutcome, GuardReport, GuardRequest, Guarded, RolledBack, Verdict,
+};
 use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -11,28 +13,42 @@ use super::super::args::GuardArgs;
 use super::super::child::{Ended, Listener};
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
+use super::super::first_vault::{First, first_vault};
 use super::super::guard_record::Record;
 use super::super::text::{printable, shell_word};
 
 /// Guards a migration, or finishes a guard that was killed.
 pub(crate) fn run(args: &GuardArgs, context: &Context) -> Result<Outcome> {
-    let vault = context.open_vault()?;
-    let folder = Record::folder(context, &vault)?;
-    if args.resume {
-        let record = Record::only_one(&folder)?;
-        record.refuse_if_running()?;
-        let request = request(record.databases(), record.command.clone(), record.checks()?, args, context)?;
-        let guard =
-            Guard { vault: &vault, request: &request, clock: &context.clock, monitor: &context.progress };
-        let guarded = record.paths.iter().map(|(path, id)| guard.resume(Path::new(path), *id));
-        let guarded = guarded.collect::<Result<Vec<_>>>()?;
-        let listener = Listener::new()?;
-        context.progress.stop_listening();
-        let end = After { guard: &guard, guarded: &guarded, record: &record, context };
-        let outcome = end.resume(args);
-        drop(listener);
-        return outcome;
+    // What options demand of each other counts for nothing where others exclude it, such as databases with --resume.
+    if !args.resume && (args.keep || args.roll_back) {
+        return Err(Error::new(ErrorKind::Usage, "--keep and --roll-back are for --resume")
+            .with_hint("a guard decides by itself; nothing was run"));
     }
+    if args.resume { resume(args, context) } else { begin(args, context) }
+}
+
+fn resume(args: &GuardArgs, context: &Context) -> Result<Outcome> {
+    let vault = context.open_vault()?;
+    let record = Record::take_over(&Record::folder(context, &vault)?)?;
+    let request = request(record.databases(), record.command.clone(), record.checks()?, args, context)?;
+    let guard = Guard { vault: &vault, request: &request, clock: &context.clock, monitor: &context.progress };
+    let guarded = record.paths.iter().map(|(path, id)| guard.resume(Path::new(path), *id));
+    let guarded = guarded.collect::<Result<Vec<_>>>()?;
+    // What has begun is brought to its end.
+    let _listener = Listener::new()?;
+    context.progress.stop_listening();
+    After { guard: &guard, guarded: &guarded, record: &record, context }.resume(args)
+}
+
+fn begin(args: &GuardArgs, context: &Context) -> Result<Outcome> {
+    let vault = match first_vault(&args.databases, args.busy_timeout, context)? {
+        First::Opened(vault) => vault,
+        First::NoDatabase(mut failures) => {
+            let (_, error) = failures.swap_remove(0);
+            return Err(error);
+        }
+    };
+    let folder = Record::folder(context, &vault)?;
     for path in &args.databases {
         Record::refuse_if_unfinished(&folder, path)?;
     }
@@ -50,17 +66,18 @@ pub(crate) fn run(args: &GuardArgs, context: &Context) -> Result<Outcome> {
         return Err(super::super::terminal::interrupted());
     }
     let mut record = Record::create(&folder, &request, &guarded)?;
+    let sign_of_life = record.sign_of_life();
     // From here on signals are the command's.
     let mut listener = Listener::new()?;
     context.progress.stop_listening();
-    let ended = match listener.run(&args.command, &mut |pid| record.note_child(pid)) {
+    let ended = match listener.run(&args.command, sign_of_life, &mut |pid| record.note_child(pid)) {
         Ok(ended) => ended,
         Err(error) => {
             record.remove();
             return Err(error);
         }
     };
-    After { guard: &guard, guarded: &guarded, record: &record, context }.finish(Some(&ended))
+    After { guard: &guard, guarded: &guarded, record: &record, context }.finish(&ended)
 }
 
 fn request(
@@ -87,18 +104,10 @@ fn say_begun(guarded: &[Guarded], context: &Context) {
 /// What scripts read.
 #[derive(Serialize)]
 struct Report<'a> {
-    outcome: &'static str,
+    outcome: GuardOutcome,
     command: Option<&'a Ended>,
     databases: &'a [Verdict],
-    rolled_back: Vec<RolledBack>,
-}
-
-#[derive(Serialize)]
-struct RolledBack {
-    database: String,
-    pages_written: u64,
-    safety_snapshot: Option<pagevault::ids::SnapshotId>,
-    error: Option<String>,
+    rolled_back: &'a [RolledBack],
 }
 
 /// The command has ended.
@@ -110,89 +119,69 @@ struct After<'a> {
 }
 
 impl After<'_> {
-    fn finish(&self, ended: Option<&Ended>) -> Result<Outcome> {
-        let verdicts = self.verify()?;
-        let right = ended.is_none_or(Ended::is_success) && verdicts.iter().all(|one| one.failures.is_empty());
-        if right {
-            self.record.remove();
-            self.say(&Report {
-                outcome: "kept",
-                command: ended,
-                databases: &verdicts,
-                rolled_back: Vec::new(),
-            })?;
-            return Ok(Outcome::Done);
-        }
-        self.roll_back(ended, &verdicts)
+    fn finish(&self, ended: &Ended) -> Result<Outcome> {
+        self.say(Some(ended), &self.guard.settle(self.guarded, ended.is_success()))
     }
 
     /// How the command ended is not known, so that somebody has to say whether it is to be believed.
     fn resume(&self, args: &GuardArgs) -> Result<Outcome> {
-        let verdicts = self.verify()?;
+        let verdicts = self.guard.verify_all(self.guarded);
         let right = verdicts.iter().all(|one| one.failures.is_empty());
         if args.roll_back || !right {
-            return self.roll_back(None, &verdicts);
+            return self.say(None, &self.guard.roll_back_all(self.guarded, verdicts));
         }
         let question = format!(
             "What `{}` has left passes, but how it ended is not known. Keep it?",
             printable(&self.record.command)
         );
         if args.keep || self.context.confirm(&question)? {
-            self.record.remove();
-            self.say(&Report {
-                outcome: "kept",
-                command: None,
-                databases: &verdicts,
+            let report = GuardReport {
+                outcome: GuardOutcome::Kept,
+                migration_error: None,
+                databases: verdicts,
                 rolled_back: Vec::new(),
-            })?;
-            return Ok(Outcome::Done);
+            };
+            return self.say(None, &report);
         }
         Err(Error::new(ErrorKind::Refused, "what the command has left passes, but how it ended is not known")
             .with_hint("decide: `pagevault guard --resume --keep` or `pagevault guard --resume --roll-back`"))
     }
 
-    fn verify(&self) -> Result<Vec<Verdict>> {
-        self.guarded.iter().map(|one| self.guard.verify(one)).collect()
-    }
-
-    fn roll_back(&self, ended: Option<&Ended>, verdicts: &[Verdict]) -> Result<Outcome> {
-        let mut failed = false;
-        let rolled_back = self.guarded.iter().map(|one| match self.guard.roll_back(one) {
-            Ok(report) => RolledBack {
-                database: one.database.clone(),
-                pages_written: report.pages_written,
-                safety_snapshot: report.safety_snapshot,
-                error: None,
-            },
-            Err(error) => {
-                failed = true;
-                self.context.progress.always(&describe(&error));
-                self.context.progress.always(&format!(
-                    "hint: stop what uses {path}, then `pagevault guard --resume --roll-back`, or by hand: \
-                     `pagevault restore {id} --into {path}`\n",
-                    path = shell_word(&one.path),
-                    id = one.before.short(),
-                ));
-                RolledBack {
-                    database: one.database.clone(),
-                    pages_written: 0,
-                    safety_snapshot: None,
-                    error: Some(error.to_string()),
-                }
-            }
-        });
-        let rolled_back: Vec<_> = rolled_back.collect();
-        let outcome = if failed { "rollback_failed" } else { "rolled_back" };
-        if !failed {
+    /// It is over, or must be tried again.
+    fn say(&self, ended: Option<&Ended>, report: &GuardReport) -> Result<Outcome> {
+        let outcome = match report.outcome {
+            GuardOutcome::Kept => Outcome::Done,
+            GuardOutcome::RolledBack => Outcome::RolledBack,
+            GuardOutcome::RollbackFailed => Outcome::RollbackFailed,
+        };
+        if outcome != Outcome::RollbackFailed {
             self.record.remove();
         }
-        self.say(&Report { outcome, command: ended, databases: verdicts, rolled_back })?;
-        Ok(if failed { Outcome::RollbackFailed } else { Outcome::RolledBack })
+        self.say_what_failed(report);
+        let GuardReport { outcome: word, databases, rolled_back, .. } = report;
+        let report = Report { outcome: *word, command: ended, databases, rolled_back };
+        let output = &self.context.output;
+        if output.is_json() {
+            output.json(&report)?
+        } else {
+            output.text(&sentences(&report))?
+        }
+        Ok(outcome)
     }
 
-    fn say(&self, report: &Report<'_>) -> Result<()> {
-        let output = &self.context.output;
-        if output.is_json() { output.json(report) } else { output.text(&sentences(report)) }
+    fn say_what_failed(&self, report: &GuardReport) {
+        for (one, guarded) in report.rolled_back.iter().zip(self.guarded) {
+            let Some(why) = &one.error else { continue };
+            let message = format!("{} is not rolled back: {why}", guarded.path.display());
+            let path = shell_word(&guarded.path);
+            let id = guarded.before.short();
+            let cause = one.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
+            let hint = format!(
+                "{cause}then `pagevault guard --resume --roll-back`, or by hand: `pagevault restore {id} --into {path}`"
+            );
+            let error = Error::new(ErrorKind::Failed, message).with_hint(hint);
+            self.context.progress.always(&describe(&error));
+        }
     }
 }
 
@@ -211,7 +200,7 @@ fn sentences(report: &Report<'_>) -> String {
             lines.push(format!("guard: {name}: schema: no change"));
         }
     }
-    for done in &report.rolled_back {
+    for done in report.rolled_back {
         let name = printable(&done.database);
         lines.push(match (&done.error, done.safety_snapshot) {
             (Some(_), _) => format!("guard: {name}: NOT rolled back"),
@@ -224,7 +213,7 @@ fn sentences(report: &Report<'_>) -> String {
             (None, None) => format!("guard: {name}: rolled back, {} pages", done.pages_written),
         });
     }
-    if report.outcome == "kept" {
+    if report.outcome == GuardOutcome::Kept {
         lines.push("guard: verified and kept".to_owned());
     }
     lines.push(String::new());

@@ -23,6 +23,8 @@ pub(crate) mod sync;
 
 use pagevault::Result;
 
+pub(crate) use self::init::recovery_command;
+
 use super::args::{Command, ConfigCommand, Globals};
 use super::config::load::{self, LoadError, Loaded};
 use super::context::Context;

@@ -1,37 +1,30 @@
-//! `snapshot`: databases into the vault. The first command of a new user, so it makes the vault if need be.
+//! `snapshot`: databases into the vault.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
-use pagevault::sqlite::{LiveDatabase, OpenOptions};
-use pagevault::vault::Vault;
 use pagevault::{Error, ErrorKind, Result};
 
 use super::super::args::SnapshotArgs;
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
-use super::super::make::{Reservation, holds_vault};
+use super::super::first_vault::{First, first_vault};
 use super::super::proof;
-use super::super::secret::{NewSource, Source};
 use super::super::text::{milliseconds, printable, size};
-use super::init::recovery_command;
 
 /// Takes snapshots.
 pub(crate) fn run(args: SnapshotArgs, context: &Context) -> Result<Outcome> {
     let request = request(args, context)?;
-    let place = context.place()?;
     let mut tally = Tally::new(context);
-    let mut made = None;
-    if !place.is_named && !holds_vault(&place.folder) {
-        if !any_can_be_opened(&request, &mut tally) {
+    let vault = match first_vault(&request.databases, request.busy_timeout, context)? {
+        First::Opened(vault) => vault,
+        First::NoDatabase(failures) => {
+            for (path, error) in failures {
+                tally.add(&path, Err(error));
+            }
             return tally.outcome();
         }
-        made = make_default_vault(&place.folder, context)?;
-    }
-    let vault = match made {
-        Some(vault) => vault,
-        None => context.open_vault()?,
     };
     let run = snapshot(&vault, &request, &context.clock, &context.progress, &mut |path, outcome| {
         tally.add(path, outcome);
@@ -77,46 +70,6 @@ fn request(args: SnapshotArgs, context: &Context) -> Result<SnapshotRequest> {
         only_if_changed: false,
         host: context.host()?,
     })
-}
-
-/// A mistyped path is no reason to make a vault.
-fn any_can_be_opened(request: &SnapshotRequest, tally: &mut Tally<'_>) -> bool {
-    let options = OpenOptions { busy_timeout: request.busy_timeout };
-    let mut failures = Vec::new();
-    for path in &request.databases {
-        match LiveDatabase::open(path, &options) {
-            Ok(_) => return true,
-            Err(error) => failures.push((path, error)),
-        }
-    }
-    for (path, error) in failures {
-        tally.add(path, Err(error.into()));
-    }
-    false
-}
-
-/// Makes the default vault: with the key that is named, else the default key file, else a new one. `None` if
-/// another process was first, such as the other line of a crontab.
-fn make_default_vault(place: &Path, context: &Context) -> Result<Option<Vault>> {
-    let Some(reservation) = Reservation::take_unless_vault(place)? else { return Ok(None) };
-    let source = match Source::named(&context.globals.unlock, &context.environment)? {
-        Some(source) => NewSource::From(source),
-        None => match context.default_key_file() {
-            Some(path) => NewSource::From(Source::KeyFile(path)),
-            None => NewSource::Generate(context.new_default_key_file()?),
-        },
-    };
-    let secret = context.with_secrets(|secrets| secrets.read_new(&source, reservation.place()))?;
-    let vault = reservation.create(&secret.unlocker, None, context.now(), &context.folders())?;
-    let note = |line: &str| context.progress.note(line);
-    note(&format!("made a new vault at {}", vault.place()));
-    match &secret.key_file {
-        Some(file) => note(&format!("made its key file {}: keep a copy elsewhere", file.path().display())),
-        None => note(&format!("it opens with {}", secret.described)),
-    }
-    note(&format!("hint: print a recovery key to keep on paper: {}", recovery_command(context)?));
-    secret.keep();
-    Ok(Some(vault))
 }
 
 /// Says how each database fared, and sums it up.

@@ -1,17 +1,19 @@
 //! What the file says of databases: which they are, and what holds for each.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use glob::Pattern;
+use glob::{MatchOptions, Pattern};
 use pagevault::codec::DEFAULT_LEVEL;
 use pagevault::daemon::Schedule;
+use pagevault::operations::export::{Relation, Skip};
 
 use super::section::Section;
 use super::{Places, at_least_a_second, schedule, values};
 
 /// Keys of `[defaults]`, and of every database.
-pub(super) const POLICY: [&str; 11] = [
+pub(super) const POLICY: [&str; 13] = [
     "schedule",
     "jitter",
     "max_age",
@@ -23,6 +25,8 @@ pub(super) const POLICY: [&str; 11] = [
     "verify",
     "full_scan",
     "unchanged",
+    "export_relations",
+    "export_skips",
 ];
 /// Keys of a database alone.
 pub(super) const DATABASE: [&str; 5] = ["path", "glob", "exclude", "name", "hooks"];
@@ -49,7 +53,24 @@ pub(crate) struct DatabaseEntry {
     pub(crate) policy: Policy,
 }
 
+/// A hidden file is matched only by a pattern that names its point, and `*` stays inside a folder, as in a shell.
+pub(crate) const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
 impl DatabaseEntry {
+    /// Whether it means the database whose canonical path is `path`, be it there or not.
+    pub(crate) fn means(&self, path: &Path) -> bool {
+        match &self.source {
+            Source::Path(own) => {
+                own == path || std::fs::canonicalize(own).is_ok_and(|canonical| canonical == path)
+            }
+            Source::Glob(pattern, excluded) => {
+                let matches = |pattern: &Pattern| pattern.matches_path_with(path, MATCHING);
+                Pattern::new(pattern).is_ok_and(|pattern| matches(&pattern)) && !excluded.iter().any(matches)
+            }
+        }
+    }
+
     /// The name that the file gives the database at `path`.
     pub(crate) fn name_of(&self, path: &Path) -> Option<String> {
         let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -85,6 +106,10 @@ pub(crate) struct Policy {
     pub(crate) verify: bool,
     pub(crate) full_scan: bool,
     pub(crate) unchanged: Unchanged,
+    /// References that the schema does not declare.
+    pub(crate) export_relations: Vec<Relation>,
+    /// What an export does not follow.
+    pub(crate) export_skips: Vec<Skip>,
     pub(crate) hooks: Hooks,
 }
 
@@ -102,6 +127,8 @@ impl Default for Policy {
             verify: false,
             full_scan: false,
             unchanged: Unchanged::Skip,
+            export_relations: Vec::new(),
+            export_skips: Vec::new(),
             hooks: Hooks::default(),
         }
     }
@@ -132,9 +159,24 @@ impl Policy {
             verify: section.flag("verify").unwrap_or(other.verify),
             full_scan: section.flag("full_scan").unwrap_or(other.full_scan),
             unchanged: section.parsed("unchanged", unchanged).unwrap_or(other.unchanged),
+            export_relations: parsed_texts(section, "export_relations")
+                .unwrap_or_else(|| other.export_relations.clone()),
+            export_skips: parsed_texts(section, "export_skips").unwrap_or_else(|| other.export_skips.clone()),
             hooks: other.hooks.clone(),
         }
     }
+}
+
+/// A list of texts in which each is to be understood.
+fn parsed_texts<T: FromStr<Err = pagevault::Error>>(section: &Section<'_, '_>, key: &str) -> Option<Vec<T>> {
+    let parse = |text: &String| match text.parse::<T>() {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            section.wrong(key, format_args!("{error}; {}", error.hint().unwrap_or_default()));
+            None
+        }
+    };
+    section.texts(key).map(|texts| texts.iter().filter_map(parse).collect())
 }
 
 /// Programs around a snapshot.

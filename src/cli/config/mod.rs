@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use pagevault::daemon::Schedule;
 use toml::de::DeTable;
 
-pub(crate) use self::database::{DatabaseEntry, Hooks, Policy, Source, Unchanged};
+pub(crate) use self::database::{DatabaseEntry, Hooks, MATCHING, Policy, Source, Unchanged};
 pub(crate) use self::section::Problem;
 use self::section::{Problems, Section};
 use super::args::UnlockOptions;
@@ -183,6 +183,15 @@ impl Config {
         let config = Self::of(&top, places);
         let found = problems.into_list();
         if found.is_empty() { Ok(config) } else { Err(found) }
+    }
+
+    /// What holds for the database whose canonical path is `path`: of several entries the first that names it, else the first
+    /// whose pattern does, else the defaults.
+    pub(crate) fn policy_of(&self, path: &Path) -> &Policy {
+        let is_path = |entry: &&DatabaseEntry| matches!(entry.source, Source::Path(_));
+        let (paths, patterns): (Vec<_>, Vec<_>) = self.databases.iter().partition(is_path);
+        let entry = paths.into_iter().chain(patterns).find(|entry| entry.means(path));
+        entry.map_or(&self.defaults, |entry| &entry.policy)
     }
 
     fn of(top: &Section<'_, '_>, places: Places<'_>) -> Self {

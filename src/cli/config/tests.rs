@@ -101,6 +101,31 @@ fn every_key_is_in_the_example() {
 }
 
 #[test]
+fn references_for_exports_are_found_by_the_path_of_the_database() {
+    let config = parse(
+        "[defaults]\nexport_skips = ['audit']\n\
+         [[database]]\nglob = '/srv/*/x.db'\nexport_relations = ['a.b -> c.d']\n\
+         [[database]]\npath = '/srv/one/x.db'\nexport_relations = ['e.f -> g.h']\nexport_skips = []\n",
+    )
+    .unwrap();
+    let of = |path: &str| {
+        let policy = config.policy_of(Path::new(path));
+        let relations = policy.export_relations.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (relations.join("; "), policy.export_skips.len())
+    };
+    assert_eq!(of("/srv/two/x.db"), ("a.b -> c.d".to_owned(), 1));
+    assert_eq!(of("/srv/one/x.db"), ("e.f -> g.h".to_owned(), 0));
+    assert_eq!(of("/elsewhere.db"), (String::new(), 1));
+    let problems = parse("[defaults]\nexport_relations = ['a.b']\nexport_skips = ['a.b.c']").unwrap_err();
+    let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [2, 3]);
+    assert!(
+        problems[0].message.contains("export_relations: \"a.b\" is not a relation; write it as"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn a_database_inherits_and_overrides() {
     let config = parse(
         "[defaults]\nschedule = 'every 5m'\ncompression_level = 7\n[hooks]\nbefore = 'a'\nafter = 'b'\n\

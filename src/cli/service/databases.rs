@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, glob_with};
+use glob::glob_with;
 
-use super::super::config::{Config, DatabaseEntry, Source};
+use super::super::config::{Config, DatabaseEntry, MATCHING, Source};
 
 /// What `SQLite` puts beside a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-/// A hidden file is matched only by a pattern that names its point, and `*` stays inside a folder, as in a shell.
-const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// A database file, and the number of its entry in the configuration. A file that several entries mean belongs to the
 /// first of them, and to one that names it before all patterns.
@@ -35,12 +31,12 @@ pub(crate) fn find(config: &Config) -> BTreeMap<PathBuf, usize> {
 fn matches(entry: &DatabaseEntry) -> Vec<PathBuf> {
     let Source::Glob(pattern, excluded) = &entry.source else { return Vec::new() };
     // The pattern was tried when the file was read. A folder that cannot be read holds nothing for us.
-    let Ok(paths) = glob_with(pattern, OPTIONS) else { return Vec::new() };
+    let Ok(paths) = glob_with(pattern, MATCHING) else { return Vec::new() };
     let is_wanted = |path: &Path| {
         let is_sidecar =
             path.to_str().is_some_and(|path| SIDECARS.iter().any(|sidecar| path.ends_with(sidecar)));
         !is_sidecar
-            && !excluded.iter().any(|pattern| pattern.matches_path_with(path, OPTIONS))
+            && !excluded.iter().any(|pattern| pattern.matches_path_with(path, MATCHING))
             && path.is_file()
     };
     paths.flatten().filter(|path| is_wanted(path)).collect()

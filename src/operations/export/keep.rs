@@ -9,18 +9,20 @@ use super::super::snapshot::identity::{Identity, Names};
 use super::super::snapshot::{Host, SnapshotRequest};
 use super::source::SourceOrigin;
 use crate::checksum::Sha256Hasher;
-use crate::chunk::{CHUNK_SIZE, Class};
+use crate::chunk::{CHUNK_SIZE, Class, chunk_count};
 use crate::clock::Clock;
 use crate::codec::{Bases, DEFAULT_LEVEL, Encoder};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{LogEntry, Published};
 use crate::format::manifest::{ChunkCounts, Content, Details, Kind, Manifest};
 use crate::ids::{ChunkId, DatabaseId, SnapshotId};
 use crate::monitor::Monitor;
 use crate::tree::{Node, TreeBuilder};
+use crate::vault::image::TreeReader;
 use crate::vault::log::History;
+use crate::vault::reader::plan;
 use crate::vault::writer::{EncodedChunk, RunWriter};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Snapshot, Vault, VaultError};
 
 /// Stores a document as it comes; holds one chunk of it.
 pub(super) struct Keeper<'v> {
@@ -57,6 +59,7 @@ impl<'v> Keeper<'v> {
     ) -> Result<Self> {
         let history = vault.history()?;
         let catalog = vault.catalog(&history)?;
+        vault.avoid(&history.condemned);
         vault.load_index()?;
         vault.look_for_packs()?;
         let about = match origin {
@@ -79,7 +82,12 @@ impl<'v> Keeper<'v> {
                 }
             }
         };
-        Ok(Self {
+        Ok(Self::with(vault, monitor, history, about))
+    }
+
+    /// Nothing is stored yet.
+    fn with(vault: &'v Vault, monitor: &'v dyn Monitor, history: History, about: About) -> Self {
+        Self {
             vault,
             monitor,
             history,
@@ -93,7 +101,7 @@ impl<'v> Keeper<'v> {
             len: 0,
             counts: ChunkCounts::default(),
             stored_bytes: 0,
-        })
+        }
     }
 
     /// Takes the next bytes of the document.
@@ -151,14 +159,35 @@ impl<'v> Keeper<'v> {
         Ok(())
     }
 
-    /// Closes the document and publishes it.
-    pub(super) fn publish(mut self, subject: &str, now: Timestamp, clock: &dyn Clock) -> Result<SnapshotId> {
+    /// Closes the document and publishes it. If a prune has taken what it is built on meanwhile, it is withdrawn and stored
+    /// once more.
+    pub(super) fn publish(self, subject: &str, now: Timestamp, clock: &dyn Clock) -> Result<SnapshotId> {
+        let (again, published) = self.try_to_publish(subject, now, clock)?;
+        let Some(again) = again else { return Ok(published) };
+        match again.try_to_publish(subject, clock.now(), clock)? {
+            (None, published) => Ok(published),
+            (Some(_), _) => {
+                let message = "prunes took what the kept export was built on, twice";
+                Err(Error::new(ErrorKind::Busy, message)
+                    .with_hint("nothing was kept; try again when no prune is running"))
+            }
+        }
+    }
+
+    /// The published export, or one that has been withdrawn, and its document in a keeper that is to publish it.
+    fn try_to_publish(
+        mut self,
+        subject: &str,
+        now: Timestamp,
+        clock: &dyn Clock,
+    ) -> Result<(Option<Self>, SnapshotId)> {
         if !self.chunk.is_empty() {
             self.close_chunk()?;
         }
         let tree = std::mem::take(&mut self.tree);
         let root = tree.finish(&mut |node| self.store_node(&node))?.map(|(_, id)| id);
-        let bytes = self.manifest(subject, now, root).encode().map_err(VaultError::from)?;
+        let manifest = self.manifest(subject, now, root);
+        let bytes = manifest.encode().map_err(VaultError::from)?;
         let snapshot = self.vault.snapshot_id(&bytes)?;
         let copy = ChunkId(snapshot.0);
         if !self.writer.has(Class::Manifest, copy) {
@@ -170,7 +199,44 @@ impl<'v> Keeper<'v> {
         if let Err(error) = self.vault.append_log(&self.history, clock.now(), entries) {
             self.monitor.warn(&format!("the export is stored, but the log could not be written: {error}"));
         }
-        Ok(snapshot)
+        let published = Snapshot { id: snapshot, object, epoch: self.vault.current_epoch()?, manifest };
+        if self.is_undone(&published)? {
+            let withdrawn = vec![LogEntry::Aborted(vec![snapshot])];
+            self.vault.append_log(&self.history, clock.now(), withdrawn)?;
+            return Ok((Some(self.once_more(&published.manifest)?), snapshot));
+        }
+        Ok((None, snapshot))
+    }
+
+    /// Whether a prune has condemned what was just published; asked after publishing, as for a snapshot of a database.
+    fn is_undone(&mut self, published: &Snapshot) -> Result<bool> {
+        if !self.vault.pruned_since(&self.history)? {
+            return Ok(false);
+        }
+        self.history = self.vault.history()?;
+        self.vault.avoid(&self.history.condemned);
+        self.vault.load_index()?;
+        self.vault.look_for_packs()?;
+        Ok(!self.vault.is_whole_without(published, &self.history.condemned)?)
+    }
+
+    /// Reads the document back while it can still be read, and stores what does not count as stored any more.
+    fn once_more(self, manifest: &Manifest) -> Result<Self> {
+        let vault = self.vault;
+        let mut again = Self::with(vault, self.monitor, self.history, self.about);
+        let len = manifest.content.len();
+        let (mut tree, mut reader) = (TreeReader::new(manifest.root, len), vault.reader());
+        let mut piece = Vec::new();
+        for position in 0..chunk_count(len) {
+            let plan = {
+                let index = vault.index();
+                let id = tree.chunk_id(&index, &mut reader, position)?;
+                plan(&index, Class::Page, id)?
+            };
+            reader.read(&plan, &mut piece)?;
+            again.push(&piece)?;
+        }
+        Ok(again)
     }
 
     fn manifest(&mut self, subject: &str, now: Timestamp, root: Option<ChunkId>) -> Manifest {

@@ -5,12 +5,14 @@
 //! assertions. A rollback is a live restore of the first snapshot.
 
 mod expect;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::expect::{Expectation, ExpectationError};
+pub use self::settle::{GuardOutcome, GuardReport, RolledBack, guard};
 use super::list::{SnapshotSpec, catalog};
 use super::restore::{RestoreReport, RestoreRequest, restore};
 use super::restore_into::{LiveRestoreRequest, restore_into};
@@ -67,6 +69,20 @@ pub struct Guarded {
     schema: Schema,
     broken: Vec<ForeignKeyProblem>,
     rows: BTreeMap<String, u64>,
+}
+
+impl Guarded {
+    /// Nothing is known yet.
+    fn verdict(&self) -> Verdict {
+        Verdict {
+            database: self.database.clone(),
+            path: self.path.display().to_string(),
+            before: self.before,
+            after: None,
+            failures: Vec::new(),
+            schema_changes: Vec::new(),
+        }
+    }
 }
 
 /// What a migration did to one database.
@@ -153,14 +169,7 @@ impl Guard<'_> {
     /// # Errors
     /// The vault fails. What is wrong with the database is in the verdict.
     pub fn verify(&self, guarded: &Guarded) -> Result<Verdict> {
-        let mut verdict = Verdict {
-            database: guarded.database.clone(),
-            path: guarded.path.display().to_string(),
-            before: guarded.before,
-            after: None,
-            failures: Vec::new(),
-            schema_changes: Vec::new(),
-        };
+        let mut verdict = guarded.verdict();
         match self.store("after", std::slice::from_ref(&guarded.path))?.pop() {
             Some(Ok(report)) => {
                 let after = self.find(report.snapshot_id)?;
