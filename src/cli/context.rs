@@ -10,7 +10,7 @@ use pagevault::crypto::unlock::Unlocker;
 use pagevault::monitor::Monitor;
 use pagevault::operations::host::this_host;
 use pagevault::operations::snapshot::Host;
-use pagevault::store::{FallbackStore, LocalStore, Store};
+use pagevault::store::{FallbackStore, Store};
 use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
 use pagevault::{Error, ErrorKind, Result};
 
@@ -19,7 +19,9 @@ use super::config::load::{self, Loaded};
 use super::environment::Environment;
 use super::key_file;
 use super::output::Output;
+use super::places::{Opener, absolute, shown};
 use super::progress::{Loudness, Progress};
+use super::requests::RequestLog;
 use super::secret::{Secrets, Source};
 use super::terminal::{SystemTerminal, Terminal, interrupted};
 use super::text::shell_word;
@@ -33,7 +35,11 @@ pub(crate) struct Context {
     /// The options of every command.
     pub(crate) globals: Globals,
     /// Variables, and what the configuration says where they are silent.
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
+    /// Opens stores.
+    pub(crate) places: Opener,
+    /// What remote ones were asked for.
+    pub(crate) requests: RequestLog,
     /// The configuration, where there is one.
     pub(crate) loaded: Option<Loaded>,
     /// Results.
@@ -49,7 +55,7 @@ pub(crate) struct Context {
 /// Where the vault is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Its folder, absolute.
+    /// Its folder, absolute, or its address.
     pub(crate) folder: PathBuf,
     /// Whether an option or a variable names it.
     pub(crate) is_named: bool,
@@ -63,9 +69,12 @@ impl Context {
             Some(loaded) => load::fill(environment, &loaded.config),
             None => environment,
         };
+        let (environment, requests) = (Arc::new(environment), RequestLog::default());
         Self {
             loaded,
-            output: Output::new(globals.json),
+            places: Opener::new(Arc::clone(&environment), requests.clone()),
+            output: Output::new(globals.json, requests.clone()),
+            requests,
             progress: Progress::new(!globals.no_progress && !globals.json, loudness),
             clock: SystemClock,
             from_copies: Arc::default(),
@@ -112,22 +121,41 @@ impl Context {
 
     /// The store of an existing vault.
     pub(crate) fn open_store(&self) -> Result<Box<dyn Store>> {
+        self.open_store_with(&self.places)
+    }
+
+    /// As [`open_store`](Self::open_store), by these means.
+    pub(crate) fn open_store_with(&self, places: &Opener) -> Result<Box<dyn Store>> {
         let place = self.place()?;
-        let store = store_at(&place.folder)?.ok_or_else(|| no_vault(&place))?;
+        let store = places.find(&place.folder)?.ok_or_else(|| no_vault(&place))?;
         self.progress.detail(&format!("vault: {}", store.describe()));
         Ok(store)
     }
 
-    /// As [`open_store`](Self::open_store); what is missing or damaged in it comes from the copies that are named.
-    pub(crate) fn open_store_with_copies(&self) -> Result<Box<dyn Store>> {
-        let variable =
-            self.environment.get("PAGEVAULT_COPIES").map(|value| value.to_string_lossy().into_owned());
-        let named = variable.as_deref().unwrap_or_default().split(',').map(str::trim);
+    /// The copies that options name; else the variable; else the configuration.
+    fn copies(&self, named: &[PathBuf]) -> Vec<PathBuf> {
+        if !named.is_empty() {
+            return named.to_vec();
+        }
+        if let Some(variable) = self.environment.get("PAGEVAULT_COPIES") {
+            let variable = variable.to_string_lossy();
+            return variable
+                .split(',')
+                .map(str::trim)
+                .filter(|it| !it.is_empty())
+                .map(PathBuf::from)
+                .collect();
+        }
+        self.loaded.as_ref().map(|loaded| loaded.config.copies.clone()).unwrap_or_default()
+    }
+
+    /// As [`open_store`](Self::open_store); what is missing or damaged in it comes from copies.
+    fn open_store_with_copies(&self, named: &[PathBuf]) -> Result<Box<dyn Store>> {
         let mut copies = Vec::new();
-        for place in named.filter(|place| !place.is_empty()) {
-            match store_at(Path::new(place)) {
+        for place in self.copies(named) {
+            match self.places.find(&place) {
                 Ok(Some(copy)) => copies.push(copy),
-                Ok(None) => self.progress.warn(&format!("there is no copy at {place}")),
+                Ok(None) => self.progress.warn(&format!("there is no copy at {}", shown(&place))),
                 Err(error) => self.progress.warn(&format!("a copy is not used: {error}")),
             }
         }
@@ -171,9 +199,10 @@ impl Context {
         self.unlock(|| self.open_store())
     }
 
-    /// As [`open_vault`](Self::open_vault), with copies to turn to: for reading.
-    pub(crate) fn open_vault_with_copies(&self) -> Result<Vault> {
-        Ok(self.unlock(|| self.open_store_with_copies())?.0)
+    /// As [`open_vault`](Self::open_vault), with copies to turn to: for reading. Those that are `named` by options come before
+    /// all others.
+    pub(crate) fn open_vault_with_copies(&self, named: &[PathBuf]) -> Result<Vault> {
+        Ok(self.unlock(|| self.open_store_with_copies(named))?.0)
     }
 
     fn unlock(&self, open: impl Fn() -> Result<Box<dyn Store>>) -> Result<(Vault, Unlocker)> {
@@ -247,45 +276,6 @@ fn place(option: Option<&Path>, environment: &Environment) -> Result<Place> {
     Ok(Place { folder: absolute(&folder)?, is_named })
 }
 
-/// The store at a place; `None` if there is no such folder.
-pub(crate) fn store_at(place: &Path) -> Result<Option<Box<dyn Store>>> {
-    let folder = absolute(place)?;
-    match folder.metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Ok(metadata) if !metadata.is_dir() => {
-            let message = format!("{} is a file, not the folder of a vault", folder.display());
-            Err(Error::new(ErrorKind::NotFound, message).with_hint("name the folder of a vault"))
-        }
-        _ => Ok(Some(Box::new(LocalStore::open(folder)?))),
-    }
-}
-
-/// As [`store_at`], and makes the folder.
-pub(crate) fn make_store_at(place: &Path) -> Result<Box<dyn Store>> {
-    Ok(Box::new(LocalStore::create(absolute(place)?)?))
-}
-
-/// The address, if a place is one rather than a folder.
-pub(crate) fn address(place: &Path) -> Option<&str> {
-    place.to_str().filter(|text| text.contains("://"))
-}
-
-fn absolute(folder: &Path) -> Result<PathBuf> {
-    if let Ok(local) = folder.strip_prefix("file:") {
-        return Ok(Path::new("/").join(local));
-    }
-    if address(folder).is_some() {
-        let message = "the place is an address; this version keeps vaults in folders".to_owned();
-        return Err(Error::new(ErrorKind::Usage, message).with_hint("name a folder, such as a mounted one"));
-    }
-    std::path::absolute(folder).map_err(|error| {
-        Error::new(
-            ErrorKind::Usage,
-            format!("{:?} cannot be the place of a vault: {error}", folder.display()),
-        )
-    })
-}
-
 fn no_vault(place: &Place) -> Error {
     let folder = place.folder.display();
     let hint = if place.is_named {
@@ -341,9 +331,9 @@ mod tests {
     #[test]
     fn nowhere_and_elsewhere_are_usage_errors() {
         assert_eq!(place(None, &Environment::default()).unwrap_err().kind(), ErrorKind::Usage);
-        let named = |text: &str| place(Some(Path::new(text)), &Environment::default());
-        assert_eq!(named("s3://bucket/vault").unwrap_err().kind(), ErrorKind::Usage);
-        assert_eq!(named("file:///srv/vault").unwrap().folder, Path::new("/srv/vault"));
+        let named = |text: &str| place(Some(Path::new(text)), &Environment::default()).unwrap().folder;
+        assert_eq!(named("s3://bucket/vault"), Path::new("s3://bucket/vault"));
+        assert_eq!(named("file:///srv/vault"), Path::new("/srv/vault"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - [`args`], [`values`]: what can be typed.
 //! - [`config`]: the configuration file.
 //! - [`service`]: scheduled runs.
+//! - [`places`], `remote`: from a folder or an address to a store. [`requests`]: what remote ones were asked for.
 //! - [`environment`], [`context`], [`secret`], [`key_file`], [`make`]: what it means here.
 //! - [`commands`]: one file each, a request to the library and what is said about its answer.
 //! - [`child`], [`guard_record`]: another program run in between, and what is remembered of it.
@@ -25,8 +26,12 @@ mod guard_record;
 mod key_file;
 mod make;
 mod output;
+mod places;
 mod progress;
 mod proof;
+#[cfg(feature = "remote")]
+mod remote;
+mod requests;
 mod secret;
 mod service;
 mod terminal;
@@ -64,7 +69,11 @@ pub(crate) fn run() -> u8 {
     if !matches!(cli.command, args::Command::Run(_)) {
         context.progress.listen_for_signals();
     }
-    match commands::run(cli.command, &context) {
+    let outcome = commands::run(cli.command, &context);
+    for requests in context.requests.read() {
+        context.progress.detail(&requests.sentence());
+    }
+    match outcome {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
             context.progress.always(&describe(&error));

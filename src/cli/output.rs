@@ -9,17 +9,20 @@ use std::io::{self, Write};
 use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use super::requests::RequestLog;
+
 /// Standard output.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     json: bool,
     closed: Cell<bool>,
+    requests: RequestLog,
 }
 
 impl Output {
-    /// For people, or as JSON.
-    pub(crate) const fn new(json: bool) -> Self {
-        Self { json, closed: Cell::new(false) }
+    /// For people, or as JSON; then results that are objects say what was asked of remote stores so far.
+    pub(crate) const fn new(json: bool, requests: RequestLog) -> Self {
+        Self { json, closed: Cell::new(false), requests }
     }
 
     /// Whether results are to be JSON.
@@ -34,9 +37,18 @@ impl Output {
 
     /// Writes `value` as one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(value).map_err(|error| {
-            Error::new(ErrorKind::Failed, "cannot express the result as JSON").with_source(error)
-        })?;
+        let failed =
+            |error| Error::new(ErrorKind::Failed, "cannot express the result as JSON").with_source(error);
+        let requests = self.requests.read();
+        let mut line = if requests.is_empty() {
+            serde_json::to_vec(value).map_err(failed)?
+        } else {
+            let mut value = serde_json::to_value(value).map_err(failed)?;
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("requests".to_owned(), serde_json::to_value(requests).map_err(failed)?);
+            }
+            serde_json::to_vec(&value).map_err(failed)?
+        };
         line.push(b'\n');
         self.bytes(&line)
     }

@@ -7,6 +7,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use pagevault::format::manifest::Kind;
+use pagevault::operations::sync::Verify;
 use pagevault::sqlite::CheckLevel;
 
 /// The kinds a person or script may give a snapshot.
@@ -31,6 +32,14 @@ pub(crate) fn check_level() -> impl TypedValueParser<Value = CheckLevel> {
         "quick" => CheckLevel::Quick,
         "none" => CheckLevel::None,
         _ => CheckLevel::Full,
+    })
+}
+
+/// How well a copy is to be known to be whole.
+pub(crate) fn verify() -> impl TypedValueParser<Value = Verify> {
+    PossibleValuesParser::new(["checksums", "data"]).map(|word| match word.as_str() {
+        "checksums" => Verify::Checksums,
+        _ => Verify::Data,
     })
 }
 

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -41,6 +42,8 @@ pub struct CacheStore<S> {
     disk: Option<Disk>,
     state: Mutex<State>,
     arrived: Condvar,
+    /// How many want to know what is in the store itself.
+    direct: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -60,7 +63,14 @@ impl<S: Store> CacheStore<S> {
             on_the_way: HashSet::new(),
         };
         let disk = folder.and_then(|folder| Disk::open(folder, limit));
-        Self { inner, ranged, disk, state: Mutex::new(state), arrived: Condvar::new() }
+        Self {
+            inner,
+            ranged,
+            disk,
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            direct: AtomicUsize::new(0),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,6 +80,10 @@ impl<S: Store> CacheStore<S> {
     /// The folder, if there is one and it may keep such an object.
     fn disk_for(&self, path: &ObjectPath) -> Option<&Disk> {
         self.disk.as_ref().filter(|_| is_hash(path.file_name()))
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed) > 0
     }
 
     fn is_ranged(&self, path: &ObjectPath) -> bool {
@@ -116,7 +130,7 @@ impl<S: Store> CacheStore<S> {
     }
 
     fn block_from_disk(&self, path: &ObjectPath, number: u64) -> Option<Arc<[u8]>> {
-        self.disk.as_ref()?.block(path.file_name(), number).map(Into::into)
+        self.disk.as_ref().filter(|_| !self.is_direct())?.block(path.file_name(), number).map(Into::into)
     }
 
     fn fetch(&self, path: &ObjectPath, number: u64) -> Result<Arc<[u8]>, StoreError> {
@@ -158,12 +172,27 @@ impl<S: Store> Store for CacheStore<S> {
         forgotten || below || !known.is_empty()
     }
 
+    /// What memory holds when it begins is forgotten; what is fetched from then on is of the store.
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+        if directly {
+            self.direct.fetch_add(1, Ordering::Relaxed);
+            let mut state = self.state();
+            state.blocks.clear();
+            state.sizes.clear();
+        } else {
+            self.direct.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         let Some(disk) = self.disk.as_ref().filter(|_| is_hash(path.file_name()) && !self.is_ranged(path))
         else {
             return self.inner.get(path, limit);
         };
-        if let Some(bytes) = disk.whole(path.file_name()).filter(|bytes| bytes.len() as u64 <= limit) {
+        if !self.is_direct()
+            && let Some(bytes) = disk.whole(path.file_name()).filter(|bytes| bytes.len() as u64 <= limit)
+        {
             return Ok(bytes);
         }
         let bytes = self.inner.get(path, limit)?;

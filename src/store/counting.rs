@@ -86,6 +86,10 @@ impl<S: Store> Store for CountingStore<S> {
         self.inner.distrust(path)
     }
 
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         self.count(OperationKind::Get, self.inner.get(path, limit), Vec::len)
     }

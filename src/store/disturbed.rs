@@ -92,6 +92,10 @@ impl<S: Store> Store for DisturbedStore<S> {
         self.inner.distrust(path)
     }
 
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         self.run("read", path.as_str(), || self.inner.get(path, limit))
     }

@@ -9,6 +9,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -30,6 +31,8 @@ pub struct FallbackStore<S> {
     copies: Vec<Box<dyn Store>>,
     say: Say,
     state: Mutex<State>,
+    /// The first did not answer once, however long it was waited: the copies are asked alone.
+    silent: AtomicBool,
 }
 
 struct State {
@@ -54,7 +57,23 @@ impl<S: Store> FallbackStore<S> {
     pub fn new(inner: S, copies: Vec<Box<dyn Store>>, say: Say) -> Self {
         let substitutes = LruCache::new(SUBSTITUTES);
         let state = Mutex::new(State { substitutes, bad: HashSet::new(), said: HashSet::new() });
-        Self { inner, copies, say, state }
+        Self { inner, copies, say, state, silent: AtomicBool::new(false) }
+    }
+
+    /// Asks the first store, unless it is known not to answer.
+    fn ask<T>(&self, request: impl FnOnce(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(StoreError::Temporary {
+                path: self.inner.describe(),
+                operation: "read",
+                why: "it did not answer before".to_owned(),
+            });
+        }
+        let outcome = request(&self.inner);
+        if matches!(outcome, Err(StoreError::Temporary { .. })) && !self.copies.is_empty() {
+            self.silent.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,14 +135,19 @@ impl<S: Store> Store for FallbackStore<S> {
         if !is_hash(path.file_name()) || self.is_bad(path) {
             return below;
         }
-        match self.inner.get(path, LONGEST) {
+        match self.ask(|store| store.get(path, LONGEST)) {
             Ok(bytes) if is_genuine(path, &bytes) => below,
             _ => self.substitute(path, LONGEST, "is damaged").is_some() || below,
         }
     }
 
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+        self.copies.iter().for_each(|copy| copy.read_directly(directly));
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
-        match self.inner.get(path, limit) {
+        match self.ask(|store| store.get(path, limit)) {
             Ok(bytes) if is_genuine(path, &bytes) => Ok(bytes),
             Ok(bytes) => Ok(self.substitute(path, limit, "is damaged").map_or(bytes, |bytes| bytes.to_vec())),
             Err(error) => {
@@ -136,7 +160,7 @@ impl<S: Store> Store for FallbackStore<S> {
         let outcome = if self.is_bad(path) {
             Err(StoreError::NotFound { path: path.to_string() })
         } else {
-            self.inner.read_range(path, offset, into)
+            self.ask(|store| store.read_range(path, offset, into))
         };
         let Err(error) = outcome else { return Ok(()) };
         let Some(bytes) = self.substitute(path, LONGEST, words(&error)) else { return Err(error) };
@@ -148,7 +172,7 @@ impl<S: Store> Store for FallbackStore<S> {
     }
 
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
-        let error = match self.inner.size(path) {
+        let error = match self.ask(|store| store.size(path)) {
             Ok(size) => return Ok(size),
             Err(error) => error,
         };
@@ -174,7 +198,7 @@ impl<S: Store> Store for FallbackStore<S> {
             }
             ControlFlow::Continue(())
         };
-        let mut outcome = self.inner.list(folder, &mut once);
+        let mut outcome = self.ask(|store| store.list(folder, &mut once));
         for copy in &self.copies {
             let listed = copy.list(folder, &mut once);
             match (&listed, &outcome) {
@@ -282,5 +306,6 @@ mod tests {
         assert_eq!(store.get(&path, 1).unwrap(), b"x");
         assert!(store.list("packs", &mut |_| ControlFlow::Continue(())).is_ok());
         assert_eq!(heard.lock().unwrap().len(), 2);
+        assert_eq!(store.inner.failures(), 1, "it is not asked again");
     }
 }

@@ -134,6 +134,10 @@ impl<S: Store> Store for FaultStore<S> {
         self.inner.distrust(path)
     }
 
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         let whole = || self.inner.get(path, limit);
         self.run(OperationKind::Get, path.as_str(), whole, || {

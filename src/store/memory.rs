@@ -115,7 +115,12 @@ impl Store for MemoryStore {
             .lock()
             .iter()
             .filter(|(path, _)| path.is_below(folder))
-            .map(|(path, bytes)| ObjectMeta { path: path.clone(), size: bytes.len() as u64, modified: None })
+            .map(|(path, bytes)| ObjectMeta {
+                path: path.clone(),
+                size: bytes.len() as u64,
+                modified: None,
+                md5: super::md5(bytes),
+            })
             .collect();
         for object in found {
             if visit(object).is_break() {

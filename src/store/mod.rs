@@ -23,6 +23,8 @@ mod in_use;
 mod local;
 mod memory;
 mod path;
+#[cfg(feature = "remote")]
+mod remote;
 mod retry;
 mod throttle;
 
@@ -43,6 +45,8 @@ pub use in_use::InUse;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use path::ObjectPath;
+#[cfg(feature = "remote")]
+pub use remote::{Credentials, Limits, RemoteAddress, RemoteStore, Service};
 pub use retry::{Patience, RetryStore};
 pub use throttle::ThrottledStore;
 
@@ -55,6 +59,20 @@ pub struct ObjectMeta {
     pub size: u64,
     /// When it was written, by the store's clock; nothing may depend on it but the age of leftovers.
     pub modified: Option<jiff::Timestamp>,
+    /// The checksum that the service itself keeps of it, where a listing tells; a hint, for the service may say what it likes.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// What a service would say of these bytes in [`ObjectMeta::md5`]; `None` in a build without remote stores.
+#[must_use]
+pub fn md5(bytes: &[u8]) -> Option<[u8; 16]> {
+    #[cfg(feature = "remote")]
+    return Some(<md5::Md5 as md5::Digest>::digest(bytes).into());
+    #[cfg(not(feature = "remote"))]
+    {
+        let _ = bytes;
+        None
+    }
 }
 
 /// What [`Store::put_if_absent`] found.
@@ -101,6 +119,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         false
     }
 
+    /// From `true` to `false`, what is read comes from the place itself, and from nothing nearer: for those who want to know
+    /// what is there. Calls nest. See [`DirectReads`].
+    fn read_directly(&self, directly: bool) {
+        let _ = directly;
+    }
+
     /// The whole object. One of more than `limit` bytes is refused ([`StoreError::TooLarge`]) before it is
     /// read: a hostile store must not decide how much memory a reader takes.
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError>;
@@ -144,6 +168,24 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 }
 
+/// As long as it lives, a store is read directly ([`Store::read_directly`]).
+#[derive(Debug)]
+pub struct DirectReads<'a>(&'a dyn Store);
+
+impl<'a> DirectReads<'a> {
+    /// Begins.
+    pub fn of(store: &'a dyn Store) -> Self {
+        store.read_directly(true);
+        Self(store)
+    }
+}
+
+impl Drop for DirectReads<'_> {
+    fn drop(&mut self) {
+        self.0.read_directly(false);
+    }
+}
+
 /// Stores are shared by reference or owner, and every way of sharing one is a store.
 macro_rules! forward_store {
     ($($pointer:ty),+) => {$(
@@ -156,6 +198,9 @@ macro_rules! forward_store {
             }
             fn distrust(&self, path: &ObjectPath) -> bool {
                 (**self).distrust(path)
+            }
+            fn read_directly(&self, directly: bool) {
+                (**self).read_directly(directly);
             }
             fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
                 (**self).get(path, limit)

@@ -80,6 +80,10 @@ impl<S: Store> Store for RetryStore<S> {
         self.inner.distrust(path)
     }
 
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         self.repeat(|_| self.inner.get(path, limit))
     }

@@ -49,6 +49,10 @@ impl<S: Store> Store for ThrottledStore<S> {
         self.inner.distrust(path)
     }
 
+    fn read_directly(&self, directly: bool) {
+        self.inner.read_directly(directly);
+    }
+
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
         let bytes = self.inner.get(path, limit)?;
         self.pay(bytes.len());

@@ -481,7 +481,10 @@ impl Vault {
 
 /// Whether nothing is there but what an initialisation that was cut off leaves behind. Objects of a vault whose config is
 /// lost are no such remainder: another vault among them would make them harder to save.
-fn refuse_occupied(store: &dyn Store) -> Result<(), VaultError> {
+///
+/// # Errors
+/// There is a vault, or something else.
+pub fn refuse_occupied(store: &dyn Store) -> Result<(), VaultError> {
     let place = || store.describe();
     let mut refused = None;
     store.list("", &mut |meta| {

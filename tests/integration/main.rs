@@ -26,15 +26,25 @@ mod far_away;
 mod guard;
 mod history;
 mod library;
+#[cfg(feature = "remote")]
+#[path = "../../src/store/remote/tests/line.rs"]
+#[allow(dead_code, reason = "the unit tests share it")]
+mod line;
 mod live;
 mod live_restore;
 mod preview;
 mod prune;
 mod recover;
+#[cfg(feature = "remote")]
+mod remote_hosts;
 mod repair;
 mod restore_cases;
 mod round_trip;
 mod secrecy;
+#[cfg(feature = "remote")]
+#[path = "../../src/store/remote/tests/servers.rs"]
+#[allow(dead_code, reason = "the unit tests share it")]
+mod servers;
 mod service;
 mod support;
 mod synced;

@@ -20,7 +20,8 @@ Examples:
   pagevault restore latest --to restored.db
   pagevault restore app@2026-11-22T10:00 --into app.db --dry-run
   pagevault restore app@2026-11-22T10:00 --into app.db --yes
-  pagevault restore app@-2h --to /tmp/app.db --check quick"))]
+  pagevault restore app@-2h --to /tmp/app.db --check quick
+  pagevault restore latest --to app.db --copy /mnt/nas/vault --copy s3://bucket/vault"))]
 pub(crate) struct RestoreArgs {
     /// The snapshot
     #[arg(value_name = "SNAP")]
@@ -40,6 +41,9 @@ pub(crate) struct RestoreArgs {
     /// Say what would change, and change nothing
     #[arg(long, conflicts_with = "yes")]
     pub(crate) dry_run: bool,
+    /// Another copy of the vault, to turn to where an object is missing or damaged; may be repeated [env: PAGEVAULT_COPIES]
+    #[arg(long = "copy", value_name = "PLACE")]
+    pub(crate) copies: Vec<PathBuf>,
     /// How thoroughly SQLite checks the image first: quick_check, integrity_check or not at all
     #[arg(long, value_name = "LEVEL", default_value = "full", value_parser = values::check_level())]
     pub(crate) check: CheckLevel,

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use pagevault::operations::sync::Verify;
 
 use super::super::values;
 
@@ -14,15 +15,16 @@ Needs no key. Every moment of it leaves a vault at DEST whose snapshots are whol
 
 Examples:
   pagevault sync /mnt/usb/vault
-  pagevault sync /mnt/a/vault /mnt/b/vault --delete
+  pagevault sync /mnt/a/vault s3://bucket/vault --delete
   pagevault sync --vault /mnt/usb/vault /srv/new/vault")]
 pub(crate) struct SyncArgs {
-    /// Places to copy the vault to: a copy of it, or an empty or new place
-    #[arg(required = true, value_name = "DEST")]
+    /// Places to copy the vault to: a copy of it, or an empty or new place [default: those of the configuration]
+    #[arg(value_name = "DEST")]
     pub(crate) destinations: Vec<PathBuf>,
-    /// Read everything back from DEST and compare it with its name
-    #[arg(long, conflicts_with = "dry_run")]
-    pub(crate) verify: bool,
+    /// Read everything back from DEST and compare it with its name; `--verify=checksums`: only that
+    /// of which the service keeps no checksum, or another one
+    #[arg(long, value_name = "LEVEL", conflicts_with = "dry_run", num_args = 0..=1, require_equals = true, default_missing_value = "data", value_parser = values::verify())]
+    pub(crate) verify: Option<Verify>,
     /// Delete from DEST what the vault has no longer
     #[arg(long)]
     pub(crate) delete: bool,

@@ -10,6 +10,7 @@ use super::super::args::DoctorArgs;
 use super::super::context::Context;
 use super::super::failure::Outcome;
 use super::super::make::holds_vault;
+use super::super::places::{address, shown};
 use super::super::proof;
 use super::super::secret::Source;
 use super::super::text::printable;
@@ -25,7 +26,8 @@ pub(crate) fn run(args: DoctorArgs, context: &Context) -> Result<Outcome> {
     };
     let mut findings = Vec::new();
     // What can be seen without the key is worth seeing.
-    let vault = if args.no_key || !holds_vault(&place.folder) {
+    let is_remote = address(&place.folder).is_some();
+    let vault = if args.no_key || !(is_remote || holds_vault(&place.folder)) {
         None
     } else {
         match context.open_vault() {
@@ -34,7 +36,7 @@ pub(crate) fn run(args: DoctorArgs, context: &Context) -> Result<Outcome> {
                 findings.push(Finding {
                     check: "vault",
                     severity: Severity::Danger,
-                    object: place.folder.display().to_string(),
+                    object: shown(&place.folder),
                     message: format!("it cannot be opened: {error}"),
                     advice: error
                         .hint()
@@ -47,7 +49,8 @@ pub(crate) fn run(args: DoctorArgs, context: &Context) -> Result<Outcome> {
         }
     };
     let request = DoctorRequest {
-        vault: Some(place.folder),
+        // Of a service there is no folder to look at.
+        vault: (!is_remote).then_some(place.folder),
         key_files: key_file.into_iter().collect::<Vec<PathBuf>>(),
         databases: args.databases,
         host: context.host().ok().map(|host| host.id),

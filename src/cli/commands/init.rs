@@ -1,12 +1,14 @@
 //! `init`: a vault with its first key.
 
 use pagevault::Result;
+use pagevault::vault::{Vault, refuse_occupied};
 use serde::Serialize;
 
 use super::super::args::InitArgs;
 use super::super::context::Context;
 use super::super::failure::Outcome;
-use super::super::make::Reservation;
+use super::super::make::{Reservation, argon2_params};
+use super::super::places::address;
 use super::super::secret::NewSource;
 use super::super::text::shell_word;
 
@@ -22,9 +24,21 @@ struct Made {
 pub(crate) fn run(args: InitArgs, context: &Context) -> Result<Outcome> {
     let source =
         NewSource::of_init(args.generate_key_file.as_deref(), &context.globals.unlock, &context.environment)?;
-    let reservation = Reservation::take(&context.place()?.folder)?;
-    let secret = context.with_secrets(|secrets| secrets.read_new(&source, reservation.place()))?;
-    let vault = reservation.create(&secret.unlocker, args.label, context.now(), &context.folders())?;
+    let place = context.place()?.folder;
+    let (secret, vault) = if address(&place).is_some() {
+        let store = context.open_store()?;
+        // Before a key is asked for or made.
+        refuse_occupied(&*store)?;
+        let secret = context.with_secrets(|secrets| secrets.read_new(&source, &place))?;
+        let (cost, now) = (argon2_params(), context.now());
+        let vault = Vault::create(store, &secret.unlocker, cost, args.label, now, &context.folders())?;
+        (secret, vault)
+    } else {
+        let reservation = Reservation::take(&place)?;
+        let secret = context.with_secrets(|secrets| secrets.read_new(&source, reservation.place()))?;
+        let vault = reservation.create(&secret.unlocker, args.label, context.now(), &context.folders())?;
+        (secret, vault)
+    };
     let key_file = secret.key_file.as_ref().map(|file| file.path().display().to_string());
     let described = secret.described.clone();
     secret.keep();

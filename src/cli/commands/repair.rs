@@ -15,7 +15,7 @@ use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::super::args::RepairArgs;
-use super::super::context::{Context, store_at};
+use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
 use super::super::text::{local_time, printable, size};
 
@@ -35,7 +35,7 @@ struct Answer<'a> {
 pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     if let (Some(place), true) = (&args.from, args.yes) {
         let nothing = || Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display()));
-        let copy = store_at(place)?.ok_or_else(nothing)?;
+        let copy = context.places.find(place)?.ok_or_else(nothing)?;
         if restore_config(&*context.open_store()?, &*copy)? {
             context.progress.warn(&format!("vault.pv was lost and is taken from {}", copy.describe()));
         }
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
         Some(place) => {
             let nothing =
                 || Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display()));
-            Some(vault.copy_in(store_at(place)?.ok_or_else(nothing)?)?)
+            Some(vault.copy_in(context.places.find(place)?.ok_or_else(nothing)?)?)
         }
         None => None,
     };

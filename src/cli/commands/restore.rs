@@ -21,9 +21,11 @@ use super::super::text::{local_time, milliseconds, printable, shell_word, size};
 
 /// Restores a snapshot.
 pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome> {
-    let vault = context.open_vault_with_copies()?;
+    let vault = context.open_vault_with_copies(&args.copies)?;
     if args.dry_run {
-        return preview::run(args, &vault, context);
+        let outcome = preview::run(args, &vault, context);
+        context.say_what_came_from_copies();
+        return outcome;
     }
     let outcome = match (&args.to, &args.into) {
         (Some(path), _) => to_path(args, path, &vault, context),

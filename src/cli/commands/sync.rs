@@ -1,15 +1,16 @@
 //! `sync`: the vault's ciphertext to other places.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pagevault::operations::sync::{SyncReport, SyncRequest, identity, sync};
 use pagevault::store::{MemoryStore, Store, ThrottledStore};
 use pagevault::{Error, ErrorKind, Result};
 
 use super::super::args::SyncArgs;
-use super::super::context::{Context, address, make_store_at, store_at};
+use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
+use super::super::places::shown;
 use super::super::text::{milliseconds, printable, size};
 
 /// Copies the vault.
@@ -18,12 +19,13 @@ pub(crate) fn run(args: &SyncArgs, context: &Context) -> Result<Outcome> {
     // Before anything is made at a destination.
     identity(&*source)?;
     let (mut done, mut failed) = (0, Vec::new());
-    for destination in &args.destinations {
-        match one(&*source, destination, args, context) {
+    let targets = targets(args, context)?;
+    for target in &targets {
+        match one(&*source, target, args, context) {
             Ok(mut report) => {
                 done += 1;
                 // A folder that does not exist has no store to ask.
-                report.destination = shown(destination);
+                report.destination = shown(&target.place);
                 say(&report, context)?;
                 if !report.problems.is_empty() {
                     failed.push(ErrorKind::Damage);
@@ -31,7 +33,7 @@ pub(crate) fn run(args: &SyncArgs, context: &Context) -> Result<Outcome> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             Err(error) => {
-                let error = error.context(shown(destination));
+                let error = error.context(shown(&target.place));
                 context.progress.always(&describe(&error));
                 failed.push(error.kind());
             }
@@ -39,7 +41,7 @@ pub(crate) fn run(args: &SyncArgs, context: &Context) -> Result<Outcome> {
     }
     Ok(match failed.first() {
         None => Outcome::Done,
-        Some(kind) if done == 0 || args.destinations.len() == 1 => Outcome::Reported(*kind),
+        Some(kind) if done == 0 || targets.len() == 1 => Outcome::Reported(*kind),
         Some(ErrorKind::Damage) if failed.iter().all(|kind| *kind == ErrorKind::Damage) => {
             Outcome::Reported(ErrorKind::Damage)
         }
@@ -47,46 +49,57 @@ pub(crate) fn run(args: &SyncArgs, context: &Context) -> Result<Outcome> {
     })
 }
 
-fn one(source: &dyn Store, place: &Path, args: &SyncArgs, context: &Context) -> Result<SyncReport> {
-    let destination = destination(place, args)?;
+/// A place to copy to, and how.
+struct Target {
+    place: PathBuf,
+    delete: bool,
+    limit_rate: Option<u64>,
+}
+
+/// The places that were typed; else those of the configuration.
+fn targets(args: &SyncArgs, context: &Context) -> Result<Vec<Target>> {
+    let typed = args.destinations.iter().map(|place| (place, args.delete, args.limit_rate));
+    let plans = context.loaded.iter().flat_map(|loaded| &loaded.config.syncs);
+    let planned = plans
+        .map(|plan| (&plan.destination, args.delete || plan.delete, args.limit_rate.or(plan.limit_rate)));
+    let chosen: Vec<_> = if args.destinations.is_empty() { planned.collect() } else { typed.collect() };
+    if chosen.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "there is no place to copy to")
+            .with_hint("name one or several, or give the configuration sections [[sync]]"));
+    }
+    let target = |(place, delete, limit_rate): (&PathBuf, _, Option<u64>)| Target {
+        place: place.clone(),
+        delete,
+        limit_rate: limit_rate.filter(|rate| *rate > 0),
+    };
+    Ok(chosen.into_iter().map(target).collect())
+}
+
+fn one(source: &dyn Store, target: &Target, args: &SyncArgs, context: &Context) -> Result<SyncReport> {
+    let destination = destination(&target.place, args, context)?;
     if destination.describe() == source.describe() {
         return Err(Error::new(ErrorKind::Usage, "it is the vault itself").with_hint("name another place"));
     }
     let request = SyncRequest {
-        verify: args.verify,
-        delete: args.delete,
+        verify: args.verify.unwrap_or_default(),
+        delete: target.delete,
         max_delete: args.max_delete,
         dry_run: args.dry_run,
         transfers: args.transfers,
     };
-    match args.limit_rate {
+    match target.limit_rate {
         Some(rate) => sync(source, &ThrottledStore::new(destination, rate), &request, &context.progress),
         None => sync(source, &destination, &request, &context.progress),
     }
 }
 
 /// The store of a destination; a folder is made, unless nothing is to be done but planning.
-fn destination(place: &Path, args: &SyncArgs) -> Result<Box<dyn Store>> {
-    match store_at(place)? {
+fn destination(place: &Path, args: &SyncArgs, context: &Context) -> Result<Box<dyn Store>> {
+    match context.places.find(place)? {
         Some(store) => Ok(store),
         None if args.dry_run => Ok(Box::new(MemoryStore::new())),
-        None => make_store_at(place),
+        None => context.places.make(place),
     }
-}
-
-/// The place as it was named, without what an address may hold besides.
-pub(crate) fn shown(place: &Path) -> String {
-    let Some((scheme, rest)) = address(place).and_then(|text| text.split_once("://")) else {
-        return place.display().to_string();
-    };
-    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
-    let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(a, p)| (a, format!("/{p}")));
-    // A user is no secret; what follows its colon is one, and is refused later on.
-    let authority = match authority.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => authority.to_owned(),
-    };
-    format!("{scheme}://{authority}{path}")
 }
 
 fn say(report: &SyncReport, context: &Context) -> Result<()> {
@@ -117,6 +130,7 @@ fn say(report: &SyncReport, context: &Context) -> Result<()> {
         (report.deleted, did("deleted", "to be deleted")),
         (report.kept, "are at the destination only"),
         (report.verified, "read back and whole"),
+        (report.checksummed, "whole by the service's checksum"),
     ] {
         if tally.objects > 0 {
             let _ = write!(text, "; {} {what} ({})", tally.objects, size(tally.bytes));
@@ -124,21 +138,4 @@ fn say(report: &SyncReport, context: &Context) -> Result<()> {
     }
     let _ = writeln!(text, "; {}", milliseconds(report.duration_ms));
     context.output.text(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_shown_without_options_and_passwords() {
-        for (typed, expected) in [
-            ("/srv/vault", "/srv/vault"),
-            ("s3://bucket/prefix?endpoint=http://h", "s3://bucket/prefix"),
-            ("sftp://me:secret@host/y", "sftp://me@host/y"),
-            ("gs://bucket", "gs://bucket"),
-        ] {
-            assert_eq!(shown(Path::new(typed)), expected);
-        }
-    }
 }

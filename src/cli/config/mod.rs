@@ -27,7 +27,7 @@ pub(crate) const EXAMPLE: &str = include_str!("example.toml");
 /// Every section with its keys.
 const TOP: [&str; 10] =
     ["vault", "defaults", "database", "hooks", "retention", "check", "sync", "alerts", "metrics", "service"];
-const VAULT: [&str; 4] = ["path", "key_file", "password_file", "password_command"];
+const VAULT: [&str; 5] = ["path", "copies", "key_file", "password_file", "password_command"];
 const CHECK: [&str; 3] = ["schedule", "read_data_subset", "test_restore"];
 const SYNC: [&str; 4] = ["destination", "schedule", "limit_rate", "delete"];
 const ALERTS: [&str; 7] =
@@ -38,8 +38,10 @@ const SERVICE: [&str; 1] = ["rescan"];
 /// A configuration file that was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// The vault's folder.
+    /// The vault's folder or address.
     pub(crate) vault: Option<PathBuf>,
+    /// Copies of it that a restore may turn to.
+    pub(crate) copies: Vec<PathBuf>,
     /// What opens it.
     pub(crate) unlock: UnlockOptions,
     /// What holds for a database that says nothing else.
@@ -72,7 +74,7 @@ pub(crate) struct CheckPlan {
 /// A copy of the vault that is kept up to date.
 #[derive(Debug, Clone)]
 pub(crate) struct SyncPlan {
-    pub(crate) destination: String,
+    pub(crate) destination: PathBuf,
     pub(crate) schedule: Schedule,
     /// Bytes a second.
     pub(crate) limit_rate: Option<u64>,
@@ -110,6 +112,11 @@ pub(crate) struct Places<'p> {
 impl Places<'_> {
     fn path(&self, text: &str) -> Result<PathBuf, String> {
         values::path(text, self.home, self.folder)
+    }
+
+    /// A folder, or an address as it stands.
+    fn place(&self, text: &str) -> Result<PathBuf, String> {
+        if text.contains("://") { Ok(PathBuf::from(text)) } else { self.path(text) }
     }
 }
 
@@ -158,7 +165,8 @@ impl Config {
         let forgets = databases.iter().any(|entry| entry.policy.keep != Keep::All);
         let prune = (retention.is_some() || forgets).then(|| PrunePlan::read(retention.as_ref()));
         Self {
-            vault: vault.as_ref().and_then(|vault| vault.parsed("path", |text| places.path(text))),
+            vault: vault.as_ref().and_then(|vault| vault.parsed("path", |text| places.place(text))),
+            copies: vault.as_ref().map(|vault| read_copies(vault, places)).unwrap_or_default(),
             unlock: vault.as_ref().map(|vault| read_unlock(vault, places)).unwrap_or_default(),
             databases,
             defaults,
@@ -173,6 +181,12 @@ impl Config {
                 .unwrap_or(Duration::from_mins(1)),
         }
     }
+}
+
+fn read_copies(vault: &Section<'_, '_>, places: Places<'_>) -> Vec<PathBuf> {
+    let texts = vault.texts("copies").unwrap_or_default();
+    let place = |text: &String| places.place(text).map_err(|why| vault.wrong("copies", why)).ok();
+    texts.iter().filter_map(place).collect()
 }
 
 fn read_unlock(vault: &Section<'_, '_>, places: Places<'_>) -> UnlockOptions {
@@ -214,13 +228,7 @@ fn read_sync(section: &Section<'_, '_>, places: Places<'_>) -> Option<SyncPlan> 
     if !section.has("destination") {
         section.wrong("", "expected a destination: a folder, or an address such as s3://bucket/vault");
     }
-    let destination = section.text("destination").and_then(|text| {
-        if text.contains("://") {
-            return Some(text);
-        }
-        let path = places.path(&text).map_err(|why| section.wrong("destination", why)).ok()?;
-        Some(path.display().to_string())
-    });
+    let destination = section.parsed("destination", |text| places.place(text));
     let (limit_rate, delete) = (section.size("limit_rate"), section.flag("delete").unwrap_or(false));
     let schedule = schedule(section, "schedule").unwrap_or(Schedule::Every(Duration::from_hours(1)));
     Some(SyncPlan { destination: destination?, schedule, limit_rate, delete })

@@ -1,7 +1,7 @@
 //! Long work beside the snapshots: checks, test restores, prunes and copies, one at a time, on a thread with a vault of its
 //! own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,9 +21,8 @@ use pagevault::store::{Store, ThrottledStore};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use pagevault::{Error, ErrorKind, Result};
 
-use super::super::commands::sync::shown;
 use super::super::config::SyncPlan;
-use super::super::context::{make_store_at, store_at};
+use super::super::places::{Opener, shown};
 use super::super::text::size;
 
 /// What can be done in the background.
@@ -53,7 +52,7 @@ impl Work {
 
 /// The name in the journal of a copy's job.
 pub(super) fn sync_job(plan: &SyncPlan) -> String {
-    format!("sync {}", shown(Path::new(&plan.destination)))
+    format!("sync {}", shown(&plan.destination))
 }
 
 /// The test of one database's newest snapshot.
@@ -79,6 +78,7 @@ pub(super) struct Finished {
 /// What the thread needs of the world.
 pub(super) struct Means {
     pub(super) store: Box<dyn Store>,
+    pub(super) places: Opener,
     pub(super) unlocker: Arc<Unlocker>,
     pub(super) folders: LocalFolders,
     pub(super) host: Host,
@@ -154,9 +154,9 @@ impl Monitor for Quiet {
 }
 
 fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -> Result<String> {
-    let Means { store, unlocker, folders, host, .. } = means;
+    let Means { store, places, unlocker, folders, host, .. } = means;
     if let Work::Sync(plan) = work {
-        return copy(&*store, plan, monitor);
+        return copy(&*store, plan, &places, monitor);
     }
     let vault = LockedVault::find(store)?.unlock(&unlocker, &folders)?;
     match work {
@@ -168,7 +168,7 @@ fn do_it(work: &Work, means: Means, monitor: &Quiet, tested: &mut Vec<Tested>) -
             outcome
         }
         Work::Prune(request) => free(&vault, request, monitor),
-        Work::Sync(plan) => copy(vault.store(), plan, monitor),
+        Work::Sync(plan) => copy(vault.store(), plan, &places, monitor),
     }
 }
 
@@ -187,12 +187,8 @@ fn free(vault: &Vault, request: &PruneRequest, monitor: &Quiet) -> Result<String
 }
 
 /// Needs no key.
-fn copy(store: &dyn Store, plan: &SyncPlan, monitor: &Quiet) -> Result<String> {
-    let place = Path::new(&plan.destination);
-    let destination = match store_at(place)? {
-        Some(destination) => destination,
-        None => make_store_at(place)?,
-    };
+fn copy(store: &dyn Store, plan: &SyncPlan, places: &Opener, monitor: &Quiet) -> Result<String> {
+    let destination = places.make(&plan.destination)?;
     let request = SyncRequest { delete: plan.delete, ..SyncRequest::default() };
     let report = match plan.limit_rate.filter(|rate| *rate > 0) {
         Some(rate) => sync(store, &ThrottledStore::new(destination, rate), &request, monitor)?,

@@ -440,11 +440,13 @@ impl<'a> Keeper<'a> {
 
     fn begin(&mut self, work: Work, now: Timestamp) {
         let job = work.job();
-        match self.context.open_store() {
+        let places = self.context.places.uncounted();
+        match self.context.open_store_with(&places) {
             Ok(store) => {
                 self.say(&format!("{job} begins"));
                 let means = Means {
                     store,
+                    places,
                     unlocker: Arc::clone(&self.unlocker),
                     folders: self.context.folders(),
                     host: self.host.clone(),

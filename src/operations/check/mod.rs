@@ -24,7 +24,7 @@ use crate::format::vault_config::VaultConfig;
 use crate::format::{keyslot::KeySlot, limits};
 use crate::ids::{ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::store::{ObjectMeta, Store, StoreError};
+use crate::store::{DirectReads, ObjectMeta, Store, StoreError};
 use crate::vault::layout::{self, Place};
 use crate::vault::{Snapshot, Vault, VaultError};
 
@@ -126,6 +126,7 @@ impl CheckReport {
 pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     let _in_use = store.in_use(layout::KEYS);
+    let _direct = DirectReads::of(store);
     let objects = listing(store)?;
     if !objects.iter().any(|meta| Place::of(&meta.path) == Place::Config) {
         return Err(VaultError::NotAVault { place: store.describe() }.into());
@@ -211,6 +212,7 @@ pub fn check(
     clock: &dyn Clock,
     monitor: &dyn Monitor,
 ) -> Result<CheckReport> {
+    let _direct = DirectReads::of(vault.store());
     let mut whole = HashSet::new();
     let mut earlier = CheckReport::default();
     for attempt in 1.. {

@@ -9,6 +9,7 @@ use crate::format::log::{LogEntry, TESTED_DAMAGED, TESTED_WHOLE};
 use crate::ids::SnapshotId;
 use crate::monitor::Monitor;
 use crate::sqlite::{CheckLevel, Integrity, verify_image};
+use crate::store::DirectReads;
 use crate::vault::{Snapshot, Vault};
 
 /// A snapshot, and whether a test restore found it whole.
@@ -75,6 +76,7 @@ fn prove(
     let problem = |kind, message| {
         Ok(vec![Problem { object: object.clone(), kind, message, snapshots: vec![snapshot.id] }])
     };
+    let _direct = DirectReads::of(vault.store());
     monitor.begin("test restore", &manifest.name, manifest.content.len());
     let assembled = assemble(vault, snapshot, monitor, &mut |_| Ok(()));
     monitor.finish();

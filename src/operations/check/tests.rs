@@ -171,7 +171,12 @@ fn an_index_cannot_keep_a_check_busy_for_ever() {
 }
 
 fn metas(sizes: &[u64]) -> Vec<ObjectMeta> {
-    let meta = |size: &u64| ObjectMeta { path: ObjectPath::new("a").unwrap(), size: *size, modified: None };
+    let meta = |size: &u64| ObjectMeta {
+        path: ObjectPath::new("a").unwrap(),
+        size: *size,
+        modified: None,
+        md5: None,
+    };
     sizes.iter().map(meta).collect()
 }
 

@@ -19,7 +19,7 @@ use crate::format::log::{LogEntry, Published};
 use crate::format::manifest::encode_snapshots;
 use crate::ids::ObjectName;
 use crate::monitor::Monitor;
-use crate::store::{ObjectPath, Put};
+use crate::store::{DirectReads, ObjectPath, Put};
 use crate::vault::index::located;
 use crate::vault::layout::Place;
 use crate::vault::reader::plan as plan_chunk;
@@ -52,6 +52,7 @@ pub fn execute(
     clock: &dyn Clock,
     monitor: &dyn Monitor,
 ) -> Result<RepairReport> {
+    let _direct = DirectReads::of(vault.store());
     let mut report = RepairReport { steps: plan.steps.clone(), ..RepairReport::default() };
     let work = &plan.work;
     let mut failure = None;

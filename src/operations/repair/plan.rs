@@ -20,7 +20,7 @@ use crate::format::log::Published;
 use crate::format::manifest::Manifest;
 use crate::ids::{ChunkId, ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::store::{ObjectMeta, ObjectPath, StoreError};
+use crate::store::{DirectReads, ObjectMeta, ObjectPath, StoreError};
 use crate::vault::layout::{self, Place};
 use crate::vault::log::History;
 use crate::vault::reader::plan as plan_chunk;
@@ -107,6 +107,7 @@ pub(super) struct Work {
 /// The store fails, or the user interrupts. Damage is no error.
 pub fn plan(vault: &Vault, request: &RepairRequest, monitor: &dyn Monitor) -> Result<RepairPlan> {
     let copy = request.copy.as_ref();
+    let _direct = (DirectReads::of(vault.store()), copy.map(|copy| DirectReads::of(copy.store())));
     let view = Arc::new(View::new(vault.shared_core(), copy.map(Vault::shared_core)));
     let seen = vault.over(Box::new(Arc::clone(&view)))?;
     let planner = Planner { vault, copy, request, view, seen, monitor, plan: RepairPlan::default() };

@@ -119,7 +119,7 @@ impl Store for View {
         })?;
         while let Some(path) = added.pop_first().filter(|_| !broken_off) {
             let size = self.size(&path)?;
-            broken_off |= visit(ObjectMeta { path, size, modified: None }).is_break();
+            broken_off |= visit(ObjectMeta { path, size, modified: None, md5: None }).is_break();
         }
         Ok(())
     }

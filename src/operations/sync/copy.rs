@@ -11,7 +11,7 @@ use crate::format::limits;
 use crate::format::vault_config::VaultConfig;
 use crate::ids::{ObjectName, VaultId};
 use crate::monitor::Monitor;
-use crate::store::{ObjectPath, Put, Store, StoreError};
+use crate::store::{self, ObjectPath, Put, Store, StoreError};
 use crate::vault::layout::Place;
 
 /// What became of one object.
@@ -23,6 +23,8 @@ enum Outcome {
     Vanished,
     /// It is as it should be at the destination.
     Whole(u64),
+    /// The service says so.
+    Checksummed(u64),
     Bad(Problem),
 }
 
@@ -51,7 +53,7 @@ impl<'a> Copier<'a> {
     /// Copies what is missing; whether all of it was there to be copied.
     pub(super) fn copy(&mut self, plan: &Plan) -> Result<bool> {
         for (stage, missing) in &plan.missing {
-            let work = Work { copier: self, verb: Verb::Copy };
+            let work = Work { copier: self, verb: Verb::Copy, theirs: None };
             let outcomes = work.run(*stage, missing)?;
             if !self.settle(outcomes) {
                 return Ok(false);
@@ -60,13 +62,14 @@ impl<'a> Copier<'a> {
         Ok(true)
     }
 
-    /// Reads everything back; what is damaged is written anew.
-    pub(super) fn verify(&mut self, ours: &Inventory) -> Result<()> {
+    /// Reads everything back; what is damaged is written anew. With what the service says of `theirs`, only that of which it
+    /// says nothing, or not what it should.
+    pub(super) fn verify(&mut self, ours: &Inventory, theirs: Option<&Inventory>) -> Result<()> {
         for stage in Stage::ALL {
             let all = ours.stage(stage);
             let all: Vec<Missing> =
                 all.map(|(path, size)| Missing { path: path.clone(), size, replaces: true }).collect();
-            let work = Work { copier: self, verb: Verb::Verify };
+            let work = Work { copier: self, verb: Verb::Verify, theirs };
             let outcomes = work.run(stage, &all)?;
             self.settle(outcomes);
         }
@@ -109,6 +112,7 @@ impl<'a> Copier<'a> {
                 Outcome::Replaced(size) => self.report.replaced.add(size),
                 Outcome::Present(size) => self.report.present.add(size),
                 Outcome::Whole(size) => self.report.verified.add(size),
+                Outcome::Checksummed(size) => self.report.checksummed.add(size),
                 Outcome::Vanished => complete = false,
                 Outcome::Bad(problem) => {
                     if !self.report.problems.contains(&problem) {
@@ -162,6 +166,16 @@ impl<'a> Copier<'a> {
             // It was reported when it was to be copied.
             Outcome::Vanished => Ok(bad(&object.path, format!("it is damaged at the destination: {why}"))),
             outcome => Ok(outcome),
+        }
+    }
+
+    /// Whether the service keeps the checksum that the source's bytes have. Those must be what they should be, or their
+    /// checksum proves nothing.
+    fn has_checksum(&self, object: &Missing, md5: [u8; 16]) -> Result<bool> {
+        match self.source.get(&object.path, limits::OBJECT) {
+            Ok(bytes) => Ok(self.judge(&object.path, &bytes).is_ok() && store::md5(&bytes) == Some(md5)),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -250,6 +264,7 @@ enum Verb {
 struct Work<'a, 'b> {
     copier: &'b Copier<'a>,
     verb: Verb,
+    theirs: Option<&'b Inventory>,
 }
 
 impl Work<'_, '_> {
@@ -297,7 +312,10 @@ impl Work<'_, '_> {
     fn one(&self, object: &Missing) -> Result<Outcome> {
         match self.verb {
             Verb::Copy => self.copier.copy_one(object),
-            Verb::Verify => self.copier.verify_one(object),
+            Verb::Verify => match self.theirs.and_then(|theirs| theirs.md5(&object.path)) {
+                Some(md5) if self.copier.has_checksum(object, md5)? => Ok(Outcome::Checksummed(object.size)),
+                _ => self.copier.verify_one(object),
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is on either side, and what is to be done about the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use super::{SyncReport, Tally, layout};
@@ -53,7 +53,11 @@ impl Stage {
 
 /// Objects of a vault with their sizes.
 #[derive(Debug, Default)]
-pub(super) struct Inventory(BTreeMap<Stage, BTreeMap<ObjectPath, u64>>);
+pub(super) struct Inventory {
+    sizes: BTreeMap<Stage, BTreeMap<ObjectPath, u64>>,
+    /// What the service says of them, where it does.
+    md5s: HashMap<ObjectPath, [u8; 16]>,
+}
 
 impl Inventory {
     /// Lists in the reverse of the order of writing, so that whatever a listed object needs is listed as well.
@@ -63,7 +67,8 @@ impl Inventory {
         for folder in folders {
             store.list(folder, &mut |meta| {
                 if let Some(stage) = Stage::of(&meta.path) {
-                    inventory.0.entry(stage).or_default().insert(meta.path, meta.size);
+                    inventory.md5s.extend(meta.md5.map(|md5| (meta.path.clone(), md5)));
+                    inventory.sizes.entry(stage).or_default().insert(meta.path, meta.size);
                 }
                 ControlFlow::Continue(())
             })?;
@@ -71,7 +76,7 @@ impl Inventory {
         for name in [layout::CONFIG, layout::CONFIG_COPY, layout::GITIGNORE] {
             let path = ObjectPath::new(name)?;
             match store.size(&path) {
-                Ok(size) => drop(inventory.0.entry(Stage::Control).or_default().insert(path, size)),
+                Ok(size) => drop(inventory.sizes.entry(Stage::Control).or_default().insert(path, size)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -80,11 +85,15 @@ impl Inventory {
     }
 
     pub(super) fn stage(&self, stage: Stage) -> impl Iterator<Item = (&ObjectPath, u64)> {
-        self.0.get(&stage).into_iter().flatten().map(|(path, size)| (path, *size))
+        self.sizes.get(&stage).into_iter().flatten().map(|(path, size)| (path, *size))
     }
 
     fn size(&self, stage: Stage, path: &ObjectPath) -> Option<u64> {
-        self.0.get(&stage)?.get(path).copied()
+        self.sizes.get(&stage)?.get(path).copied()
+    }
+
+    pub(super) fn md5(&self, path: &ObjectPath) -> Option<[u8; 16]> {
+        self.md5s.get(path).copied()
     }
 
     pub(super) fn tally(&self, stage: Stage) -> Tally {

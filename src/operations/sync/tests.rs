@@ -3,7 +3,7 @@
 use super::*;
 use crate::ids::{ObjectName, SlotId};
 use crate::monitor::Silent;
-use crate::store::{Fault, FaultStore, MemoryStore, ObjectPath, OperationKind};
+use crate::store::{CountingStore, Fault, FaultStore, MemoryStore, ObjectPath, OperationKind};
 use crate::vault::layout::{self, Place};
 
 use jiff::Timestamp;
@@ -60,7 +60,7 @@ fn everything_is_copied_once_and_found_the_second_time() {
     assert_eq!(destination.objects(), source.objects());
     assert_eq!(report.copied.objects, source.objects().len() as u64);
     assert_eq!(report.copied.bytes, source.total_bytes());
-    let again = run(&source, &destination, &SyncRequest { verify: true, ..plain() }).unwrap();
+    let again = run(&source, &destination, &SyncRequest { verify: Verify::Data, ..plain() }).unwrap();
     assert_eq!((again.copied.objects, again.present, again.verified), (0, report.copied, report.copied));
     let added = add(&source, "packs", b"new");
     assert_eq!(run(&source, &destination, &plain()).unwrap().copied, Tally { objects: 1, bytes: 3 });
@@ -162,7 +162,7 @@ fn damage_at_the_source_is_not_copied_and_damage_at_the_destination_is_healed() 
     // Of the same size, so that only reading shows it.
     destination.replace(&packs[1], vec![9; 1000]);
     assert_eq!(run(&source, &destination, &plain()).unwrap().replaced.objects, 0);
-    let verified = run(&source, &destination, &SyncRequest { verify: true, ..plain() }).unwrap();
+    let verified = run(&source, &destination, &SyncRequest { verify: Verify::Data, ..plain() }).unwrap();
     assert_eq!((verified.replaced.objects, verified.problems.len()), (1, 0));
     assert_eq!(destination.objects(), source.objects());
     source.replace(&packs[2], vec![8; 1000]);
@@ -171,6 +171,25 @@ fn damage_at_the_source_is_not_copied_and_damage_at_the_destination_is_healed() 
     assert_eq!(report.problems.len(), 1);
     assert!(report.problems[0].object.contains(packs[2].file_name()));
     assert!(destination.size(&packs[2]).unwrap_err().is_not_found());
+}
+
+#[cfg(feature = "remote")]
+#[test]
+fn what_has_the_right_checksum_is_not_read_back_and_what_has_not_is_healed() {
+    let (source, destination) = (vault(), MemoryStore::new());
+    let checksums = SyncRequest { verify: Verify::Checksums, ..plain() };
+    let counted = CountingStore::new(&destination);
+    let report = run(&source, &counted, &checksums).unwrap();
+    // Control files are asked for by name, and listed without.
+    assert_eq!(report.verified.objects + report.checksummed.objects, report.copied.objects);
+    assert!(report.verified.objects <= 3, "{report:?}");
+    let reads = counted.counts().of(OperationKind::Get).requests;
+    assert!(reads < report.copied.objects, "{reads} reads of {report:?}");
+    let packs: Vec<_> = source.paths().into_iter().filter(|p| p.as_str().starts_with("packs")).collect();
+    destination.replace(&packs[1], vec![9; 1000]);
+    let report = run(&source, &destination, &checksums).unwrap();
+    assert_eq!((report.replaced.objects, report.problems.len()), (1, 0));
+    assert_eq!(destination.objects(), source.objects());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is fetched, kept, proven and forgotten.
 
-use super::super::{CountingStore, MemoryStore, OperationKind, conformance};
+use super::super::{CountingStore, DirectReads, MemoryStore, OperationKind, conformance};
 use super::*;
 
 fn named(folder: &str, bytes: &[u8]) -> ObjectPath {
@@ -130,4 +130,24 @@ fn a_folder_keeps_to_its_limit() {
         .map(|file| file.unwrap().metadata().unwrap().len())
         .sum();
     assert!((2 << 20..=6 << 20).contains(&used), "{used}");
+}
+
+#[test]
+fn who_reads_directly_sees_what_is_in_the_store() {
+    let (folder, inner) = (tempfile::tempdir().unwrap(), Arc::new(MemoryStore::new()));
+    let (small, large) = (noise(1000), noise(3 << 20));
+    let paths = (named("index", &small), named("packs", &large));
+    let store = counted(folder.path(), &inner);
+    store.put_if_absent(&paths.0, &small).unwrap();
+    store.put_if_absent(&paths.1, &large).unwrap();
+    inner.replace(&paths.0, b"damaged".to_vec());
+    inner.replace(&paths.1, vec![7; 3 << 20]);
+    let read = |at| store.get_range(&paths.1, at, 10).unwrap();
+    assert!(store.get(&paths.0, 1000).unwrap() == small && read(5) == large[5..15]);
+    let (outer, nested) = (DirectReads::of(&store), DirectReads::of(&store));
+    assert!(store.get(&paths.0, 1000).unwrap() == b"damaged" && read(5) == [7; 10]);
+    drop(nested);
+    assert_eq!(read(2 << 20), [7; 10]);
+    drop(outer);
+    assert_eq!(store.get(&paths.0, 1000).unwrap(), small);
 }

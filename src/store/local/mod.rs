@@ -282,7 +282,7 @@ impl Store for LocalStore {
             let Ok(path) = ObjectPath::new(entry.path()) else { return ControlFlow::Continue(()) };
             match holder.stat(entry.name) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    visit(ObjectMeta { path, size: length(&stat), modified: modified(&stat) })
+                    visit(ObjectMeta { path, size: length(&stat), modified: modified(&stat), md5: None })
                 }
                 Ok(_) | Err(rustix::io::Errno::NOENT) => ControlFlow::Continue(()),
                 Err(source) => {
