@@ -162,9 +162,9 @@ impl After<'_> {
         let report = Report { outcome: *word, command: ended, databases, rolled_back };
         let output = &self.context.output;
         if output.is_json() {
-            output.json(&report)?
+            output.json(&report)?;
         } else {
-            output.text(&sentences(&report))?
+            output.text(&sentences(&report))?;
         }
         Ok(outcome)
     }

@@ -164,14 +164,13 @@ impl<'v> Keeper<'v> {
     pub(super) fn publish(self, subject: &str, now: Timestamp, clock: &dyn Clock) -> Result<SnapshotId> {
         let (again, published) = self.try_to_publish(subject, now, clock)?;
         let Some(again) = again else { return Ok(published) };
-        match again.try_to_publish(subject, clock.now(), clock)? {
-            (None, published) => Ok(published),
-            (Some(_), _) => {
-                let message = "prunes took what the kept export was built on, twice";
-                Err(Error::new(ErrorKind::Busy, message)
-                    .with_hint("nothing was kept; try again when no prune is running"))
-            }
+        let (undone, published) = again.try_to_publish(subject, clock.now(), clock)?;
+        if undone.is_some() {
+            let message = "prunes took what the kept export was built on, twice";
+            return Err(Error::new(ErrorKind::Busy, message)
+                .with_hint("nothing was kept; try again when no prune is running"));
         }
+        Ok(published)
     }
 
     /// The published export, or one that has been withdrawn, and its document in a keeper that is to publish it.

@@ -30,7 +30,8 @@ enum Place {
     Stored,
     /// Somewhere in the vault.
     Vault(ChunkId),
-    Kept(Box<[u8]>),
+    /// In the snapshot, at the same place, but for these pages: where in the chunk, and what.
+    Patched(Vec<(usize, Box<[u8]>)>),
 }
 
 /// The copy.
@@ -60,7 +61,8 @@ pub(super) fn look<S: PageSource>(
     let gone = || Error::new(ErrorKind::Refused, format!("snapshot {} is no database", snapshot.id.short()));
     let image = vault.image(snapshot).ok_or_else(gone)?;
     let (stored, geometry) = (image.geometry(), source.geometry());
-    let mut keeper = Keeper { vault, places: Vec::new(), kept: 0 };
+    let page_size = geometry.page_size.bytes() as usize;
+    let mut keeper = Keeper { vault, page_size, places: Vec::new(), kept: 0 };
     let mut pages = PageDifference {
         removed: u64::from(geometry.page_count.saturating_sub(stored.page_count)),
         ..PageDifference::default()
@@ -89,6 +91,7 @@ pub(super) fn look<S: PageSource>(
 
 struct Keeper<'v> {
     vault: &'v Vault,
+    page_size: usize,
     places: Vec<Place>,
     kept: usize,
 }
@@ -102,15 +105,15 @@ impl Keeper<'_> {
         if self.is_full() || pair.theirs.is_empty() {
             return Ok(());
         }
-        let place = if pair.stored.is_none() {
-            Place::Stored
-        } else {
-            let id = self.vault.chunk_id(Class::Page, pair.theirs)?;
-            if self.vault.index().find(Class::Page, id)?.is_some() {
-                Place::Vault(id)
-            } else {
-                self.kept += pair.theirs.len();
-                Place::Kept(pair.theirs.into())
+        let place = match pair.stored {
+            None => Place::Stored,
+            Some(stored) => {
+                let id = self.vault.chunk_id(Class::Page, pair.theirs)?;
+                if self.vault.index().find(Class::Page, id)?.is_some() {
+                    Place::Vault(id)
+                } else {
+                    self.patch(pair.theirs, stored)
+                }
             }
         };
         self.places.push(place);
@@ -122,7 +125,32 @@ impl Keeper<'_> {
     }
 }
 
+impl Keeper<'_> {
+    /// Keeps the pages of `theirs` that `stored` has otherwise or not at all.
+    fn patch(&mut self, theirs: &[u8], stored: &[u8]) -> Place {
+        let starts = (0..theirs.len()).step_by(self.page_size);
+        let pages = starts.filter_map(|start| {
+            let page = theirs.get(start..start + self.page_size)?;
+            (stored.get(start..start + self.page_size) != Some(page)).then(|| (start, page.into()))
+        });
+        let pages: Vec<(usize, Box<[u8]>)> = pages.collect();
+        self.kept += pages.len() * self.page_size;
+        Place::Patched(pages)
+    }
+}
+
 impl HeldImage {
+    /// Reads the beginning of a chunk of the snapshot, as much as both have.
+    fn read_stored(&mut self, position: u64, into: &mut Vec<u8>) -> Result<()> {
+        let len = chunk_len(self.geometry.image_len(), position);
+        into.resize(len, 0);
+        let both = len.min(chunk_len(self.image.geometry().image_len(), position));
+        if both > 0 {
+            self.image.read_pages(first_page_of(position, self.geometry).unwrap_or(0), &mut into[..both])?;
+        }
+        Ok(())
+    }
+
     fn load(&mut self, position: u64) -> Result<()> {
         if self.at_hand.as_ref().is_some_and(|(at_hand, _)| *at_hand == position) {
             return Ok(());
@@ -130,12 +158,17 @@ impl HeldImage {
         let len = chunk_len(self.geometry.image_len(), position);
         let mut bytes = self.at_hand.take().map(|(_, bytes)| bytes).unwrap_or_default();
         bytes.clear();
-        match usize::try_from(position).ok().and_then(|position| self.places.get(position)) {
-            Some(Place::Kept(kept)) => bytes.extend_from_slice(kept),
+        let slot = usize::try_from(position).unwrap_or(usize::MAX);
+        match self.places.get(slot) {
             Some(Place::Vault(id)) => self.image.read_chunk(*id, &mut bytes)?,
-            Some(Place::Stored) => {
-                bytes.resize(len, 0);
-                self.image.read_pages(first_page_of(position, self.geometry).unwrap_or(0), &mut bytes)?;
+            Some(Place::Stored) => self.read_stored(position, &mut bytes)?,
+            Some(Place::Patched(_)) => {
+                self.read_stored(position, &mut bytes)?;
+                if let Some(Place::Patched(pages)) = self.places.get(slot) {
+                    for (start, page) in pages {
+                        bytes[*start..start + page.len()].copy_from_slice(page);
+                    }
+                }
             }
             None => {}
         }

@@ -138,7 +138,7 @@ struct Preview<'a> {
 
 /// What comes of comparing target and snapshot.
 #[derive(Default)]
-struct Compared {
+struct Comparison {
     pages: Option<PageDifference>,
     schema_changes: Vec<String>,
     tables: Vec<TableDifference>,
@@ -156,7 +156,7 @@ impl Preview<'_> {
         super::load_index(self.vault, self.monitor)?;
         let (method, replaced_because) = method(&snapshot)?;
         let (sha256, verified) = prove_stored(self.vault, &snapshot, self.check, self.monitor)?;
-        let compared = if method == Method::File { Compared::default() } else { self.compare(&snapshot)? };
+        let compared = if method == Method::File { Comparison::default() } else { self.compare(&snapshot)? };
         let in_use_by = if method == Method::Replaced { holders(self.target) } else { Vec::new() };
         Ok(RestorePreview {
             snapshot_id: snapshot.id,
@@ -177,7 +177,7 @@ impl Preview<'_> {
         })
     }
 
-    fn compare(&self, snapshot: &Snapshot) -> Result<Compared> {
+    fn compare(&self, snapshot: &Snapshot) -> Result<Comparison> {
         let options = OpenOptions { busy_timeout: self.busy_timeout };
         let mut database = match LiveDatabase::open(self.target, &options) {
             Ok(database) => database,
@@ -197,24 +197,24 @@ impl Preview<'_> {
                 Ok(compared)
             }
             // A document: the restore itself says why it cannot be.
-            None => Ok(Compared::default()),
+            None => Ok(Comparison::default()),
         }
     }
 
     /// Pages first, and rows when the database has been let go, if that can be.
-    fn by_pages(&self, snapshot: &Snapshot, mut capture: Capture<'_>) -> Result<Compared> {
+    fn by_pages(&self, snapshot: &Snapshot, mut capture: Capture<'_>) -> Result<Comparison> {
         self.monitor.begin("compare", &snapshot.manifest.name, snapshot.manifest.content.len());
         let looked = held::look(self.vault, snapshot, &mut capture, self.monitor);
         self.monitor.finish();
         let looked = looked?;
         let mut compared = if looked.pages == PageDifference::default() {
-            Compared { hold_ms: hold_of(capture)?, ..Compared::default() }
+            Comparison { hold_ms: hold_of(capture)?, ..Comparison::default() }
         } else if let Some(held) = looked.held {
             let hold_ms = hold_of(capture)?;
             let live = ImageConnection::open(Box::new(held), CACHE_BYTES)?;
             let compared =
                 self.rows(snapshot, &live, &|error| live.explain(error).context(self.target.display()))?;
-            Compared { hold_ms, ..compared }
+            Comparison { hold_ms, ..compared }
         } else {
             self.while_held(snapshot, capture)?
         };
@@ -224,7 +224,7 @@ impl Preview<'_> {
 
     /// A target that cannot be read has nothing to compare; one that is locked or not permitted is an error, and so is one
     /// that the restore would not replace.
-    fn unreadable(&self, snapshot: &Snapshot, error: SqliteError) -> Result<Compared> {
+    fn unreadable(&self, snapshot: &Snapshot, error: SqliteError) -> Result<Comparison> {
         let reason = match &error {
             SqliteError::NotADatabase { .. }
             | SqliteError::Damaged { .. }
@@ -244,15 +244,15 @@ impl Preview<'_> {
             safety.do_without(&error.into())?;
         }
         let left = NotCompared { table: None, reason };
-        Ok(Compared { not_compared: vec![left], ..Compared::default() })
+        Ok(Comparison { not_compared: vec![left], ..Comparison::default() })
     }
 
-    fn while_held(&self, snapshot: &Snapshot, capture: Capture<'_>) -> Result<Compared> {
+    fn while_held(&self, snapshot: &Snapshot, capture: Capture<'_>) -> Result<Comparison> {
         if let Err(error) = capture.read_strictly() {
             return self.unreadable(snapshot, error);
         }
         let compared = self.rows(snapshot, capture.connection(), &|error| capture.explain(error).into())?;
-        Ok(Compared { hold_ms: hold_of(capture)?, ..compared })
+        Ok(Comparison { hold_ms: hold_of(capture)?, ..compared })
     }
 
     fn rows(
@@ -260,7 +260,7 @@ impl Preview<'_> {
         snapshot: &Snapshot,
         live: &Connection,
         explain: &dyn Fn(rusqlite::Error) -> Error,
-    ) -> Result<Compared> {
+    ) -> Result<Comparison> {
         let image = self.vault.image(snapshot).ok_or_else(|| {
             Error::new(ErrorKind::Refused, format!("snapshot {} is no database", snapshot.id.short()))
         })?;
@@ -276,11 +276,11 @@ impl Preview<'_> {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was changed"));
             }
         };
-        Ok(Compared {
+        Ok(Comparison {
             schema_changes: before.changes(&after),
             tables: found.tables,
             not_compared: found.not_compared,
-            ..Compared::default()
+            ..Comparison::default()
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One table of two databases, read in the order of its keys.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, Statement, ToSql};
@@ -186,9 +187,10 @@ impl Order {
             let (one, other) = (number, number + columns.len());
             let collation = quoted(&column.collation);
             let (less, more) = if column.descending { (1, -1) } else { (-1, 1) };
-            sql.push_str(&format!(
+            let _ = write!(
+                sql,
                 " WHEN ?{one} < ?{other} COLLATE {collation} THEN {less} WHEN ?{one} > ?{other} COLLATE {collation} THEN {more}"
-            ));
+            );
         }
         sql.push_str(" ELSE 0 END");
         Ok(Self { scratch: Some(scratch), sql, len: columns.len() })

@@ -164,15 +164,22 @@ fn killed_at_each_step_of_the_commit_it_is_the_old_state_or_the_new() {
         assert_eq!(scene.state("not killed"), LATE);
         let (mut old, mut new, mut by_name) = (0, 0, std::collections::BTreeMap::<&str, usize>::new());
         let half = kills / 2;
+        // What is not a write of a page, and what comes before and after it, is where the commit takes a step; the other
+        // half is spread over all calls.
+        let steps: Vec<usize> = (0..calls.len())
+            .filter(|at| {
+                let around = at.saturating_sub(1)..(at + 2).min(calls.len());
+                calls[around].iter().any(|(name, _)| name != "pwrite64")
+            })
+            .collect();
         for kill in 0..half {
             if scene.state("before a kill") == LATE {
                 scene.bring_to(EARLY);
             }
-            // The end of the commit is where the states meet: half of the kills are among the last calls.
             let at = if kill % 2 == 0 {
                 kill * (calls.len() - 1) / half.max(2)
             } else {
-                calls.len() - 1 - (kill / 2) % calls.len()
+                steps[(kill / 2) * steps.len() / half.div_ceil(2) % steps.len()]
             };
             let (name, number) = &calls[at];
             let inject = format!("inject={name}:signal=SIGKILL:when={number}");
