@@ -143,6 +143,10 @@ impl From<StoreError> for Error {
             StoreError::NoSpace { .. } => {
                 (ErrorKind::Failed, Some("free space there and try again; what the vault held is intact"))
             }
+            StoreError::PermissionDenied { path, .. } if path.contains("://") => (
+                ErrorKind::Failed,
+                Some("look at the credentials, and at what the service allows them to do"),
+            ),
             StoreError::PermissionDenied { .. } => (
                 ErrorKind::Failed,
                 Some("run as the vault's owner, or give this user rights to the vault's folder"),
