@@ -78,6 +78,14 @@ pub(super) fn of_facts(facts: &Facts, least_free: u64) -> Vec<Condition> {
     conditions
 }
 
+/// Of the service itself: what its configuration and its vault made it say last.
+pub(super) fn of_errors(configuration: Option<&String>, vault: Option<&String>) -> Vec<Condition> {
+    let said = [("configuration", configuration), ("vault", vault)];
+    let condition =
+        |kind, message: &String| Condition { kind, object: String::new(), message: message.clone() };
+    said.into_iter().filter_map(|(kind, message)| message.map(|message| condition(kind, message))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -563,15 +563,8 @@ impl<'a> Keeper<'a> {
             self.databases.get(path).and_then(|number| self.config.databases[*number].policy.max_age)
         });
         conditions.extend(super::conditions::of_facts(&self.facts, self.config.alerts.disk_free));
-        let mut add = |kind, message: Option<&String>| {
-            conditions.extend(message.map(|message| Condition {
-                kind,
-                object: String::new(),
-                message: message.clone(),
-            }));
-        };
-        add("configuration", self.config_error.as_ref());
-        add("vault", self.vault_error.as_ref());
+        conditions
+            .extend(super::conditions::of_errors(self.config_error.as_ref(), self.vault_error.as_ref()));
         conditions
     }
 
