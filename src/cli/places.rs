@@ -13,6 +13,7 @@ use super::requests::RequestLog;
 #[derive(Debug, Clone)]
 pub(crate) struct Opener {
     pub(super) environment: Arc<Environment>,
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "only requests to servers are counted"))]
     pub(super) requests: RequestLog,
 }
 
