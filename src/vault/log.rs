@@ -72,6 +72,7 @@ pub struct History {
 impl History {
     pub(crate) fn read(core: &Core, state: Option<&Path>) -> Result<Self, VaultError> {
         let mut history = Self::default();
+        let remembered = state.map(|state| memory::recall(state, &core.store.describe()));
         let mut objects = Vec::new();
         for (name, _) in core.names(layout::LOG)? {
             history.names.insert(name);
@@ -84,8 +85,8 @@ impl History {
         history.newest_us = objects.iter().map(|(_, log)| log.time_us).max().unwrap_or(i64::MIN);
         history.find_removed_slots(&objects);
         history.check_chains(&objects);
-        if let Some(state) = state {
-            memory::compare(state, &core.store.describe(), &mut history);
+        if let Some(remembered) = remembered {
+            remembered.compare(&mut history);
         }
         objects.sort_by_key(|(name, log)| (log.time_us, log.writer, log.sequence, *name));
         for (name, log) in objects {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::log::History;
 use crate::ids::{ObjectName, WriterId, to_hex};
@@ -23,44 +23,67 @@ pub(super) fn place_key(place: &str) -> String {
     to_hex(&blake3::hash(place.as_bytes()).as_bytes()[..8])
 }
 
-/// Compares the chains with what is remembered, says in `history` what does not fit, and remembers what is new.
-pub(super) fn compare(folder: &Path, place: &str, history: &mut History) {
+/// What is remembered, as it was before the log was listed: what others add to the log meanwhile, they remember after
+/// that, and it is not what a listing must have.
+pub(super) struct Memory {
+    path: PathBuf,
+    place: String,
+    heads: Heads,
+    is_new_place: bool,
+    elsewhere: Vec<(String, Heads)>,
+}
+
+/// What `folder` remembers of the vault at `place`, and elsewhere.
+pub(super) fn recall(folder: &Path, place: &str) -> Memory {
     let name = format!("{PREFIX}{}", place_key(place));
-    let path = folder.join(&name);
+    let elsewhere = others(folder, &name);
+    let path = folder.join(name);
     let is_new_place = !path.exists();
-    let elsewhere =
-        if is_new_place || !history.heads.is_empty() { others(folder, &name) } else { Vec::new() };
-    for (other, heads) in elsewhere {
-        if heads.iter().any(|(writer, (seen, _))| history.heads.get(writer).is_none_or(|(at, _)| at < seen)) {
-            let message = format!("this copy of the vault is behind what this machine has seen at {other}");
-            history.behind.push(message);
+    let text = if is_new_place { None } else { open(&path).and_then(|mut file| read(&mut file)) };
+    let heads = text.as_deref().map(parse).unwrap_or_default();
+    Memory { path, place: place.to_owned(), heads, is_new_place, elsewhere }
+}
+
+impl Memory {
+    /// Compares the chains with it, says in `history` what does not fit, and remembers what is new.
+    pub(super) fn compare(self, history: &mut History) {
+        history.is_new_place = self.is_new_place;
+        let is_behind = |heads: &Heads| {
+            heads.iter().any(|(writer, (seen, _))| history.heads.get(writer).is_none_or(|(at, _)| at < seen))
+        };
+        if self.is_new_place || !history.heads.is_empty() {
+            for (other, _) in self.elsewhere.iter().filter(|(_, heads)| is_behind(heads)) {
+                let message =
+                    format!("this copy of the vault is behind what this machine has seen at {other}");
+                history.behind.push(message);
+            }
         }
-    }
-    history.is_new_place = is_new_place;
-    let Some(mut file) = open(&path) else { return };
-    let mut text = String::new();
-    if file.read_to_string(&mut text).is_err() {
-        return;
-    }
-    let mut remembered = parse(&text);
-    // What cannot be read is reported as such, and is not what was dropped.
-    if history.skipped.is_empty()
-        && let Some(message) = difference(&remembered, &history.heads)
-    {
-        history.alarms.push(format!(
-            "{message}: the vault was put back to an earlier state, or lost log objects. If you put it back yourself, remove {}",
-            path.display()
-        ));
-    }
-    let before = remembered.clone();
-    for (writer, head) in &history.heads {
-        let known = remembered.entry(*writer).or_insert(*head);
-        if known.0 < head.0 {
-            *known = *head;
+        // What cannot be read is reported as such, and is not what was dropped.
+        if history.skipped.is_empty()
+            && let Some(message) = difference(&self.heads, &history.heads)
+        {
+            history.alarms.push(format!(
+                "{message}: the vault was put back to an earlier state, or lost log objects. If you put it back yourself, remove {}",
+                self.path.display()
+            ));
         }
+        self.add(&history.heads);
     }
-    if remembered != before || is_new_place {
-        write(&mut file, place, &remembered);
+
+    fn add(&self, found: &Heads) {
+        let Some(mut file) = open(&self.path) else { return };
+        let Some(text) = read(&mut file) else { return };
+        let before = parse(&text);
+        let mut remembered = before.clone();
+        for (writer, head) in found {
+            let known = remembered.entry(*writer).or_insert(*head);
+            if known.0 < head.0 {
+                *known = *head;
+            }
+        }
+        if remembered != before || self.is_new_place {
+            write(&mut file, &self.place, &remembered);
+        }
     }
 }
 
@@ -73,15 +96,18 @@ pub(super) fn forget(folder: &Path, place: &str) {
 pub(super) fn remember(folder: &Path, place: &str, writer: WriterId, sequence: u64, name: ObjectName) {
     let path = folder.join(format!("{PREFIX}{}", place_key(place)));
     let Some(mut file) = open(&path) else { return };
-    let mut text = String::new();
-    if file.read_to_string(&mut text).is_err() {
-        return;
-    }
+    let Some(text) = read(&mut file) else { return };
     let mut remembered = parse(&text);
     if remembered.get(&writer).is_none_or(|(known, _)| *known < sequence) {
         remembered.insert(writer, (sequence, name));
         write(&mut file, place, &remembered);
     }
+}
+
+fn read(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Without it this machine remembers less, and notices less: a failure is no reason to fail.
@@ -138,4 +164,37 @@ fn open(path: &Path) -> Option<File> {
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
     file.lock().ok()?;
     Some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: &str = "a place";
+
+    fn found(sequence: u64) -> History {
+        let head = (WriterId([1; 16]), (sequence, ObjectName([u8::try_from(sequence).unwrap(); 32])));
+        History { heads: [head].into(), ..History::default() }
+    }
+
+    fn compared(memory: Memory, sequence: u64) -> History {
+        let mut history = found(sequence);
+        memory.compare(&mut history);
+        history
+    }
+
+    #[test]
+    fn what_is_added_while_the_log_is_read_is_no_sign_of_an_earlier_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let recall = || recall(folder.path(), PLACE);
+        assert!(compared(recall(), 25).alarms.is_empty());
+        let before = recall();
+        let (writer, (sequence, name)) = found(26).heads.into_iter().next().unwrap();
+        remember(folder.path(), PLACE, writer, sequence, name);
+        // The listing was taken before.
+        assert_eq!(compared(before, 25).alarms, [] as [String; 0]);
+        // And does not take back what is remembered.
+        assert_eq!(compared(recall(), 25).alarms.len(), 1);
+        assert!(compared(recall(), 26).alarms.is_empty());
+    }
 }
