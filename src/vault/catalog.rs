@@ -124,3 +124,47 @@ fn read_snapshots(core: &Core, name: ObjectName) -> Result<Vec<Read>, VaultError
     };
     Ok(manifests.into_iter().map(read).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use crate::crypto::secret::Secret32;
+    use crate::crypto::unlock::Unlocker;
+    use crate::format::keyslot::Argon2Params;
+    use crate::format::manifest::{Content, Details, Kind, Manifest};
+    use crate::ids::{DatabaseId, HostId};
+    use crate::store::MemoryStore;
+    use crate::vault::log::History;
+    use crate::vault::{LocalFolders, Vault};
+
+    #[test]
+    fn a_snapshot_does_not_get_the_id_of_one_that_was_forgotten() {
+        let key = Unlocker::KeyFile(Secret32::new([1; 32]));
+        let (argon2, folders) = (Argon2Params::recommended(1), LocalFolders::default());
+        let store = Box::new(Arc::new(MemoryStore::new()));
+        let vault = Vault::create(store, &key, argon2, None, Timestamp::UNIX_EPOCH, &folders).unwrap();
+        let manifest = Manifest {
+            database: DatabaseId([1; 16]),
+            name: "app".to_owned(),
+            created_at_us: 7,
+            kind: Kind::Export,
+            content: Content::Document(0),
+            root: None,
+            sha256: None,
+            parent: None,
+            host: HostId([1; 16]),
+            details: Details::default(),
+        };
+        let mut history = History::default();
+        let (first, bytes) = vault.encode_manifest(&history, &mut manifest.clone()).unwrap();
+        assert_eq!(bytes, manifest.encode().unwrap());
+        history.forgotten.insert(first);
+        let mut second = manifest.clone();
+        let (id, bytes) = vault.encode_manifest(&history, &mut second).unwrap();
+        assert_ne!(id, first);
+        assert_eq!((second.created_at_us, bytes), (8, second.encode().unwrap()));
+    }
+}

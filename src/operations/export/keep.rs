@@ -22,7 +22,7 @@ use crate::vault::image::TreeReader;
 use crate::vault::log::History;
 use crate::vault::reader::plan;
 use crate::vault::writer::{EncodedChunk, RunWriter};
-use crate::vault::{Snapshot, Vault, VaultError};
+use crate::vault::{Snapshot, Vault};
 
 /// Stores a document as it comes; holds one chunk of it.
 pub(super) struct Keeper<'v> {
@@ -185,9 +185,8 @@ impl<'v> Keeper<'v> {
         }
         let tree = std::mem::take(&mut self.tree);
         let root = tree.finish(&mut |node| self.store_node(&node))?.map(|(_, id)| id);
-        let manifest = self.manifest(subject, now, root);
-        let bytes = manifest.encode().map_err(VaultError::from)?;
-        let snapshot = self.vault.snapshot_id(&bytes)?;
+        let mut manifest = self.manifest(subject, now, root);
+        let (snapshot, bytes) = self.vault.encode_manifest(&self.history, &mut manifest)?;
         let copy = ChunkId(snapshot.0);
         if !self.writer.has(Class::Manifest, copy) {
             self.hand_over(Class::Manifest, copy, &bytes)?;

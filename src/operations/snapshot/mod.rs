@@ -31,7 +31,7 @@ use crate::page_source::{Geometry, PageSource};
 use crate::sqlite::{self, Capture, CaptureFigures, CheckLevel, DatabaseFacts, LiveDatabase, OpenOptions};
 use crate::vault::log::History;
 use crate::vault::writer::{EncodedChunk, RunWriter};
-use crate::vault::{Catalog, Snapshot, Vault, VaultError};
+use crate::vault::{Catalog, Snapshot, Vault};
 
 /// Bytes of new objects after which finished databases are published without waiting for the rest of the run.
 const PUBLISH_AFTER: u64 = 16 << 20;
@@ -378,9 +378,8 @@ impl<'a> Run<'a> {
     }
 
     /// Puts the manifest's copy into the run's metadata pack; publishing comes later.
-    fn finish(&mut self, path: &'a Path, manifest: Manifest) -> Result<()> {
-        let bytes = manifest.encode().map_err(VaultError::from)?;
-        let id = self.vault.snapshot_id(&bytes)?;
+    fn finish(&mut self, path: &'a Path, mut manifest: Manifest) -> Result<()> {
+        let (id, bytes) = self.vault.encode_manifest(&self.history, &mut manifest)?;
         let mut encoded = Vec::new();
         let encoding =
             Encoder::new(self.request.compression_level).encode(&bytes, Bases::default(), &mut encoded);
