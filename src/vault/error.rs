@@ -54,6 +54,14 @@ pub enum VaultError {
         /// The slot.
         slot: SlotId,
     },
+    /// With one more, not every key would be tried any more.
+    #[error("the vault has {count} keys of the kind {kind}, and no more than that are tried")]
+    TooManySlots {
+        /// How many there are.
+        count: usize,
+        /// Of which kind.
+        kind: &'static str,
+    },
     /// An object is not what it was.
     #[error("{object} is damaged: {why}")]
     Damaged {
@@ -161,6 +169,10 @@ impl From<VaultError> for Error {
             VaultError::LastSlot { .. } => {
                 (ErrorKind::Refused, Some("add another first: `pagevault key add`"))
             }
+            VaultError::TooManySlots { .. } => (
+                ErrorKind::Refused,
+                Some("remove one that nobody uses first: `pagevault key list`, `pagevault key remove`"),
+            ),
             VaultError::NotEmpty { .. } => (ErrorKind::Refused, Some("choose an empty or new folder")),
             VaultError::WrongKey { .. } => (
                 ErrorKind::Unlock,

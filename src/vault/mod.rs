@@ -49,6 +49,7 @@ use crate::crypto::keys::{Keyring, VaultKeys};
 use crate::crypto::unlock::{SlotNote, Unlocker};
 use crate::format::keyslot::{Argon2Params, KeySlot};
 use crate::format::log::LogEntry;
+use crate::format::manifest::Manifest;
 use crate::format::vault_config::VaultConfig;
 use crate::ids::{ChunkId, ObjectName, SlotId, SnapshotId, VaultId, WriterId};
 use crate::store::{InUse, ObjectPath, Store};
@@ -392,6 +393,26 @@ impl Vault {
         Ok(self.core.keys.current()?.snapshot_id(manifest))
     }
 
+    /// A manifest as it is stored now, and its id, which nothing in `history` has: at the same instant, all that is alike has the
+    /// same id, and what was forgotten would not come back. Then it is a microsecond later.
+    pub(crate) fn encode_manifest(
+        &self,
+        history: &History,
+        manifest: &mut Manifest,
+    ) -> Result<(SnapshotId, Vec<u8>), VaultError> {
+        loop {
+            let bytes = manifest.encode()?;
+            let id = self.snapshot_id(&bytes)?;
+            let is_known = [&history.published, &history.forgotten, &history.aborted]
+                .iter()
+                .any(|known| known.contains(&id));
+            if !is_known {
+                return Ok((id, bytes));
+            }
+            manifest.created_at_us += 1;
+        }
+    }
+
     /// The slot that was used to unlock, if any.
     #[must_use]
     pub const fn unlocked_by(&self) -> Option<SlotId> {
@@ -409,7 +430,7 @@ impl Vault {
     /// Adds a key slot.
     ///
     /// # Errors
-    /// The store fails.
+    /// There are as many of its kind as a reader tries, or the store fails.
     pub fn add_slot(
         &self,
         unlocker: &Unlocker,
@@ -418,6 +439,11 @@ impl Vault {
         now: Timestamp,
     ) -> Result<KeySlot, VaultError> {
         let note = SlotNote { label, created_at_us: Some(now.as_microsecond()) };
+        let kind = unlocker.kind();
+        let count = slots::list(&self.core)?.iter().filter(|other| other.slot.kind == kind).count();
+        if count >= crate::format::limits::SLOTS {
+            return Err(VaultError::TooManySlots { count, kind: kind.name() });
+        }
         let slot = unlocker.make_slot(self.id(), self.core.keys.keyring(), argon2, &note)?;
         slots::write(&*self.core.store, &slot)?;
         self.log_keyring(now)?;

@@ -103,11 +103,13 @@ fn read(store: &dyn Store, path: &ObjectPath, id: SlotId) -> Result<SlotSource, 
     Ok(SlotSource { slot, hash: ObjectName::of(&bytes), path: path.clone() })
 }
 
-/// Writes a slot and its copy.
+/// Writes a slot and its copy. Somebody who repairs may have made the second of the first already.
 pub(super) fn write(store: &dyn Store, slot: &KeySlot) -> Result<(), VaultError> {
     let bytes = slot.encode()?;
     for path in [layout::slot_path(slot.id)?, layout::slot_copy_path(slot.id)?] {
-        if store.put_if_absent(&path, &bytes)? == Put::AlreadyPresent {
+        if store.put_if_absent(&path, &bytes)? == Put::AlreadyPresent
+            && store.get(&path, limits::CONTROL_OBJECT)? != bytes
+        {
             return Err(VaultError::Crypto(CryptoError::NotAuthentic));
         }
     }
@@ -145,4 +147,68 @@ pub(super) fn list(core: &Core) -> Result<Vec<Slot>, VaultError> {
 pub(super) fn state(core: &Core, removed: Option<SlotId>) -> Result<Vec<(SlotId, ObjectName)>, VaultError> {
     let alive = list(core)?.into_iter().filter(|slot| slot.genuine && Some(slot.slot.id) != removed);
     Ok(alive.map(|slot| (slot.slot.id, slot.hash)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::crypto::secret::Secret32;
+    use crate::crypto::unlock::Unlocker;
+    use crate::store::MemoryStore;
+    use crate::vault::{LocalFolders, LockedVault, Vault};
+
+    fn key(number: usize) -> Unlocker {
+        Unlocker::KeyFile(Secret32::new([u8::try_from(number).unwrap(); 32]))
+    }
+
+    fn vault() -> (Arc<MemoryStore>, Vault) {
+        let (store, folders) = (Arc::new(MemoryStore::new()), LocalFolders::default());
+        let (argon2, now) = (Argon2Params::recommended(1), Timestamp::UNIX_EPOCH);
+        let vault =
+            Vault::create(Box::new(Arc::clone(&store)), &key(0), argon2, None, now, &folders).unwrap();
+        (store, vault)
+    }
+
+    #[test]
+    fn no_key_is_added_that_would_keep_another_from_being_tried() {
+        let (store, vault) = vault();
+        let add =
+            |number| vault.add_slot(&key(number), Argon2Params::recommended(1), None, Timestamp::UNIX_EPOCH);
+        for number in 1..limits::SLOTS {
+            add(number).unwrap();
+        }
+        let error = add(limits::SLOTS).unwrap_err();
+        assert!(
+            matches!(error, VaultError::TooManySlots { count: limits::SLOTS, kind: "key-file" }),
+            "{error}"
+        );
+        for number in 0..limits::SLOTS {
+            let locked = LockedVault::find(Box::new(Arc::clone(&store))).unwrap();
+            assert!(locked.unlock(&key(number), &LocalFolders::default()).is_ok(), "key {number}");
+        }
+    }
+
+    #[test]
+    fn a_second_copy_that_a_repair_has_made_is_as_good() {
+        let (store, vault) = vault();
+        let slot = key(1)
+            .make_slot(
+                vault.id(),
+                vault.core.keys.keyring(),
+                Argon2Params::recommended(1),
+                &SlotNote::default(),
+            )
+            .unwrap();
+        let copy = layout::slot_copy_path(slot.id).unwrap();
+        store.put_if_absent(&copy, &slot.encode().unwrap()).unwrap();
+        write(&*store, &slot).unwrap();
+        // But not something else under its name.
+        let other = KeySlot { id: SlotId([7; 8]), ..slot };
+        store.put_if_absent(&layout::slot_path(other.id).unwrap(), b"something else").unwrap();
+        assert!(write(&*store, &other).is_err());
+    }
 }

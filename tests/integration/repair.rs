@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagevault::clock::{FixedClock, SystemClock};
+use pagevault::crypto::secret::Secret32;
+use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::Result;
+use pagevault::format::keyslot::Argon2Params;
 use pagevault::monitor::Silent;
 use pagevault::operations::check::{CheckReport, CheckRequest, DataLevel, check};
 use pagevault::operations::repair::{RepairPlan, RepairReport, RepairRequest, execute, plan};
@@ -55,6 +58,28 @@ fn assert_all(what: &str, fixture: &Fixture, store: &Arc<MemoryStore>) {
     }
     let again = plan(&vault, &request(), &Silent).unwrap();
     assert!(again.is_empty() && again.makes_whole(), "{what}: planned again: {again:?}");
+}
+
+/// A key that somebody removes between the plan and its execution stays removed.
+#[test]
+fn a_key_that_is_being_removed_is_not_put_back() {
+    let (store, vault) = shared(&small().store);
+    let (other, argon2) = (Unlocker::KeyFile(Secret32::new([9; 32])), Argon2Params::recommended(1));
+    let slot = vault.add_slot(&other, argon2, None, jiff::Timestamp::now()).unwrap().id;
+    let path = ObjectPath::new(format!("keys/{slot}")).unwrap();
+    let copy = ObjectPath::new(format!("keys/{slot}.copy")).unwrap();
+    let bytes = store.get(&path, 1 << 20).unwrap();
+    store.delete(&copy).unwrap();
+    let plan = plan(&vault, &request(), &Silent).unwrap();
+    assert!(plan.steps.iter().any(|step| step.object == copy.as_str()), "{plan:?}");
+    // The removal has been said in the log, and the first copy is still there.
+    vault.remove_slot(slot, jiff::Timestamp::now()).unwrap();
+    store.put_if_absent(&path, &bytes).unwrap();
+    execute(&vault, &request(), &plan, &SystemClock, &Silent).unwrap();
+    store.delete(&path).unwrap();
+    assert!(store.size(&copy).is_err(), "the removed key was put back");
+    let report = check_all(&vault);
+    assert!(report.problems.is_empty(), "{report:?}");
 }
 
 fn is_pack(path: &ObjectPath) -> bool {

@@ -98,6 +98,9 @@ fn put_back(vault: &Vault, copy: Option<&Vault>, object: &PutBack, report: &mut 
             return Err(Error::new(ErrorKind::Failed, "the copy is not at hand any more"));
         }
     };
+    if is_removed_key(vault, &object.path)? {
+        return Ok(());
+    }
     let bytes = store.get(place, limits::OBJECT)?;
     if ObjectName::of(&bytes) != object.hash {
         let message =
@@ -118,7 +121,19 @@ fn put_back(vault: &Vault, copy: Option<&Vault>, object: &PutBack, report: &mut 
             .with_hint("run `pagevault repair` again"));
         }
     }
+    // A removal that was said just now may have looked for it before it was there.
+    if is_removed_key(vault, &object.path)? {
+        vault.store().delete(&object.path)?;
+    }
     Ok(())
+}
+
+/// Whether this is a key slot that somebody removes meanwhile: that is said in the log before it is done.
+fn is_removed_key(vault: &Vault, path: &ObjectPath) -> Result<bool> {
+    match Place::of(path) {
+        Place::Slot(id) => Ok(vault.history()?.removed_slots.contains(&id)),
+        _ => Ok(false),
+    }
 }
 
 /// Where chunks go that are stored again.
