@@ -11,6 +11,7 @@ pub mod export;
 pub mod forget;
 pub mod guard;
 pub mod host;
+mod landmarks;
 pub mod list;
 pub mod moved;
 pub mod preview;

@@ -75,7 +75,7 @@ pub fn restore_into(
         Ok(encoding) => encoding,
         Err(why) => {
             monitor.warn(&format!(
-                "{} cannot be restored page by page and is replaced as a file: {why}",
+                "{} cannot be restored page by page, only replaced as a file: {why}",
                 request.target.display()
             ));
             return replace(vault, request, &snapshot, clock, monitor);

@@ -17,6 +17,7 @@ use self::controls::{check_controls, check_history};
 use self::packs::check_packs;
 use self::proof::test_restore_into;
 use self::references::check_references;
+use super::landmarks::{ATTEMPTS, landmarks};
 use super::list::{SnapshotSpec, choose};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +25,7 @@ use crate::format::vault_config::VaultConfig;
 use crate::format::{keyslot::KeySlot, limits};
 use crate::ids::{ObjectName, SnapshotId};
 use crate::monitor::Monitor;
-use crate::store::{DirectReads, ObjectMeta, Store, StoreError};
+use crate::store::{DirectReads, ObjectMeta, ObjectPath, Store, StoreError};
 use crate::vault::layout::{self, Place};
 use crate::vault::{Snapshot, Vault, VaultError};
 
@@ -140,7 +141,7 @@ pub fn check_names(store: &dyn Store, monitor: &dyn Monitor) -> Result<CheckRepo
         monitor.advance(meta.size);
     }
     monitor.finish();
-    check_copies(&objects, &mut report);
+    check_copies(store, &objects, &mut report);
     Ok(report)
 }
 
@@ -183,23 +184,33 @@ fn check_bytes(store: &dyn Store, meta: &ObjectMeta, report: &mut CheckReport) {
     }
 }
 
-fn check_copies(objects: &[ObjectMeta], report: &mut CheckReport) {
+fn check_copies(store: &dyn Store, objects: &[ObjectMeta], report: &mut CheckReport) {
     let paths: BTreeSet<&str> = objects.iter().map(|meta| meta.path.as_str()).collect();
-    let mut expect = |path: String| {
-        if !paths.contains(path.as_str()) {
-            report.problem(path, "missing", "the second copy is there, this one is not");
-        }
-    };
     // Visitors in the vault's folders have no copies and are none.
-    for path in objects.iter().filter(|meta| matches!(Place::of(&meta.path), Place::Config | Place::Slot(_)))
-    {
-        let path = path.path.as_str();
-        expect(path.strip_suffix(".copy").map_or_else(|| format!("{path}.copy"), str::to_owned));
+    let controls =
+        objects.iter().filter(|meta| matches!(Place::of(&meta.path), Place::Config | Place::Slot(_)));
+    let alone: Vec<(&ObjectPath, String)> = controls
+        .map(|meta| {
+            let path = meta.path.as_str();
+            let other = path.strip_suffix(".copy").map_or_else(|| format!("{path}.copy"), str::to_owned);
+            (&meta.path, other)
+        })
+        .filter(|(_, other)| !paths.contains(other.as_str()))
+        .collect();
+    if !alone.is_empty() {
+        // The two come and go one after the other.
+        std::thread::sleep(SECOND_COPY);
+    }
+    let is_gone = |path: &ObjectPath| store.size(path).is_err_and(|error| error.is_not_found());
+    for (path, other) in alone {
+        if !is_gone(path) && ObjectPath::new(&other).is_ok_and(|other| is_gone(&other)) {
+            report.problem(other, "missing", "the second copy is there, this one is not");
+        }
     }
 }
 
-/// How often a check begins anew when others change the vault under it.
-const ATTEMPTS: usize = 4;
+/// Time for somebody to write, or remove, the second copy of a control object.
+const SECOND_COPY: Duration = Duration::from_millis(100);
 
 /// Checks a vault with its key.
 ///
@@ -224,8 +235,7 @@ pub fn check(
         };
         let mut tests = Vec::new();
         check_once(vault, request, &mut whole, (clock, monitor), &mut tests, &mut report)?;
-        // Whoever prunes moves what refers to a pack before the pack: where that has changed meanwhile, what seems to be
-        // missing may have been taken away rightly.
+        // Where others have changed something meanwhile, what seems to be missing may have been taken away rightly.
         if report.problems.is_empty() || attempt == ATTEMPTS || landmarks(vault)? == before {
             if let Err(error) = note_tests(vault, &tests, clock) {
                 let message =
@@ -237,15 +247,6 @@ pub fn check(
         earlier = report;
     }
     Ok(earlier)
-}
-
-/// The names of all that refers to packs.
-fn landmarks(vault: &Vault) -> Result<BTreeSet<ObjectName>> {
-    let mut names = BTreeSet::new();
-    for folder in [layout::INDEX, layout::SNAPSHOTS, layout::LOG] {
-        names.extend(vault.core().names(folder)?.into_iter().map(|(name, _)| name));
-    }
-    Ok(names)
 }
 
 fn check_once(
@@ -274,7 +275,7 @@ fn check_once(
         }
     }
     check_controls(vault, &objects, &history, report);
-    check_copies(&objects, report);
+    check_copies(vault.store(), &objects, report);
     for skipped in &skipped {
         report.vault_problem(format!("{}/{}", layout::INDEX, skipped.name), &skipped.error);
     }

@@ -9,7 +9,7 @@ use crate::monitor::Monitor;
 use crate::page_source::{Geometry, PageSource};
 use crate::vault::{Snapshot, StoredImage, Vault};
 
-/// Bytes that are kept in memory at most.
+/// Bytes that are kept in memory at most, those included that say where each chunk is.
 const KEPT_BYTES: usize = 32 << 20;
 
 /// In how many pages a database and a snapshot differ.
@@ -117,15 +117,14 @@ impl Keeper<'_> {
             }
         };
         self.places.push(place);
+        self.kept += size_of::<Place>();
         if self.is_full() {
             // None of it is of use any more.
             self.places = Vec::new();
         }
         Ok(())
     }
-}
 
-impl Keeper<'_> {
     /// Keeps the pages of `theirs` that `stored` has otherwise or not at all.
     fn patch(&mut self, theirs: &[u8], stored: &[u8]) -> Place {
         let starts = (0..theirs.len()).step_by(self.page_size);

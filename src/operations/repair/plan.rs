@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::landmarks::{ATTEMPTS, landmarks};
 use super::harm::{self, Harm};
 use super::live::{self, Key};
 use super::needs::{Lacks, Losses, Walk};
@@ -108,10 +109,19 @@ pub(super) struct Work {
 pub fn plan(vault: &Vault, request: &RepairRequest, monitor: &dyn Monitor) -> Result<RepairPlan> {
     let copy = request.copy.as_ref();
     let _direct = (DirectReads::of(vault.store()), copy.map(|copy| DirectReads::of(copy.store())));
-    let view = Arc::new(View::new(vault.shared_core(), copy.map(Vault::shared_core)));
-    let seen = vault.over(Box::new(Arc::clone(&view)))?;
-    let planner = Planner { vault, copy, request, view, seen, monitor, plan: RepairPlan::default() };
-    planner.run()
+    let mut attempt = 1;
+    loop {
+        let before = landmarks(vault)?;
+        let view = Arc::new(View::new(vault.shared_core(), copy.map(Vault::shared_core)));
+        let seen = vault.over(Box::new(Arc::clone(&view)))?;
+        let planner = Planner { vault, copy, request, view, seen, monitor, plan: RepairPlan::default() };
+        let plan = planner.run()?;
+        let is_clean = plan.is_empty() && plan.makes_whole();
+        if is_clean || attempt == ATTEMPTS || landmarks(vault)? == before {
+            return Ok(plan);
+        }
+        attempt += 1;
+    }
 }
 
 pub(super) struct Planner<'a> {
