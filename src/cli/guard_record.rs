@@ -78,10 +78,15 @@ impl Record {
             value,
             lock: None,
         };
-        record.write().map_err(|error| {
-            Error::new(ErrorKind::Failed, format!("cannot write {}: {error}", record.file.display()))
-        })?;
-        record.lock = record.locked(GUARD);
+        // Locked before it can be found: a guard that has just begun is nobody's to finish.
+        std::fs::create_dir_all(folder)
+            .and_then(|()| {
+                record.lock = record.locked(GUARD);
+                record.write()
+            })
+            .map_err(|error| {
+                Error::new(ErrorKind::Failed, format!("cannot write {}: {error}", record.file.display()))
+            })?;
         Ok(record)
     }
 
@@ -111,9 +116,6 @@ impl Record {
     }
 
     fn write(&self) -> std::io::Result<()> {
-        if let Some(folder) = self.file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
         let new = self.file.with_extension("new");
         let _ = std::fs::remove_file(&new);
         files::create_private(&new, self.value.to_string().as_bytes())?;

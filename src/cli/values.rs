@@ -1,14 +1,24 @@
 //! How the words behind options become values, and what is said about words that do not.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
+use pagevault::Error;
 use pagevault::format::manifest::Kind;
 use pagevault::operations::sync::Verify;
 use pagevault::sqlite::CheckLevel;
+
+/// What the library reads from text, and in its words how to write it where it cannot be read.
+pub(crate) fn spoken<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{error}: {hint}"),
+        None => error.to_string(),
+    })
+}
 
 /// The kinds a person or script may give a snapshot.
 pub(crate) fn snapshot_kind() -> impl TypedValueParser<Value = Kind> {

@@ -26,13 +26,13 @@ pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     /// Whose data: a row by its primary key, TABLE:KEY, or by columns, TABLE:COLUMN=VALUE[,COLUMN=VALUE]
-    #[arg(long, value_name = "ROW")]
+    #[arg(long, value_name = "ROW", value_parser = values::spoken::<SubjectSpec>)]
     pub(crate) subject: Option<SubjectSpec>,
     /// A reference that the schema does not declare, such as 'notes.author_email -> users.email'; may be given several times
-    #[arg(long = "relation", value_name = "RELATION", requires = "subject")]
+    #[arg(long = "relation", value_name = "RELATION", requires = "subject", value_parser = values::spoken::<Relation>)]
     pub(crate) relations: Vec<Relation>,
     /// Do not follow the references of this table, or of this column of it; may be given several times
-    #[arg(long = "skip", value_name = "TABLE[.COLUMN]", requires = "subject")]
+    #[arg(long = "skip", value_name = "TABLE[.COLUMN]", requires = "subject", value_parser = values::spoken::<Skip>)]
     pub(crate) skips: Vec<Skip>,
     /// One JSON document, or a line of JSON for each row
     #[arg(long, value_name = "FORMAT", default_value = "json")]

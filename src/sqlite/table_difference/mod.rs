@@ -220,21 +220,18 @@ impl Both<'_> {
     fn alone(&self, side: Side, table: &Listed, found: &mut TableDifferences) -> Result<(), CompareError> {
         let sql = format!("SELECT count(*) FROM main.{}", merge::quoted(&table.name));
         let counted = self.side(side).query_row(&sql, (), |row| row.get::<_, i64>(0));
-        let (change, mut reason) = match side {
-            Side::From => (TableChange::Removed, None),
-            Side::To => (TableChange::Added, None),
-        };
         let rows = match counted {
             Ok(rows) => rows.unsigned_abs(),
             Err(error) => {
-                reason = Some(tolerable(side, error)?);
+                let reason = tolerable(side, error)?;
+                found.leave(&table.name, format!("its rows cannot be counted: {reason}"));
                 0
             }
         };
-        let (rows_added, rows_removed) = if side == Side::To { (rows, 0) } else { (0, rows) };
-        if let Some(reason) = reason {
-            found.leave(&table.name, format!("its rows cannot be counted: {reason}"));
-        }
+        let (change, rows_added, rows_removed) = match side {
+            Side::From => (TableChange::Removed, 0, rows),
+            Side::To => (TableChange::Added, rows, 0),
+        };
         found.tables.push(TableDifference {
             table: table.name.clone(),
             change,

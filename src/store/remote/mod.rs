@@ -148,6 +148,14 @@ impl RemoteStore {
                     }
                     cause = current.source();
                 }
+                // Servers of one's own say so of a bucket that nobody has made.
+                if why.contains("NoSuchBucket") {
+                    let why = "the bucket does not exist; make it first".to_owned();
+                    return StoreError::InvalidAddress { address: self.place.clone(), why };
+                }
+                if why.contains("failed to load signing credential") {
+                    return StoreError::PermissionDenied { path: place, operation };
+                }
                 if error.is_temporary() || kind == ErrorKind::RateLimited {
                     StoreError::Temporary { path: place, operation, why }
                 } else {
