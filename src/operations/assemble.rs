@@ -1,7 +1,8 @@
 //! A stored content, whole and in order: chunks are read and decoded by several threads, handed over in order, and
 //! hashed by one more. Restore writes them to a file; a test restore only wants the checksum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -11,14 +12,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::vault::image::TreeReader;
 use crate::vault::reader::{ChunkPlan, ChunkReader, plan};
-use crate::vault::{Snapshot, Vault, VaultError};
+use crate::vault::{AT_ONCE, Snapshot, Vault, VaultError};
 
 /// Buffers of 64 KiB in circulation: 8 MiB.
 const BUFFERS: usize = 128;
+/// Chunks that are looked up ahead of those that are read, where what they need comes from far away: 32 MiB of pages.
+const AHEAD: usize = 512;
 
 struct Job {
     position: u64,
-    plan: ChunkPlan,
+    plan: Arc<ChunkPlan>,
     buffer: Vec<u8>,
 }
 
@@ -51,7 +54,14 @@ pub fn assemble(
         drop((job_inbox, results));
         let hasher = scope.spawn(move || hash(&piece_inbox, &home));
         let deliverer = scope.spawn(move || deliver(&result_inbox, &pieces, image_len, monitor, sink));
-        let planned = plan_chunks(vault, snapshot, monitor, &pool, jobs);
+        let (ahead, ahead_inbox) = bounded::<Arc<ChunkPlan>>(AT_ONCE);
+        let ahead = vault.store().is_remote().then_some(ahead);
+        for _ in 0..ahead.as_ref().map_or(0, |_| AT_ONCE) {
+            let inbox = ahead_inbox.clone();
+            scope.spawn(move || inbox.iter().for_each(|plan| plan.fetch_ahead(vault.store())));
+        }
+        drop(ahead_inbox);
+        let planned = plan_chunks(vault, snapshot, monitor, &pool, (jobs, ahead));
         let delivered = deliverer.join().map_err(|_| VaultError::Worker)?;
         // What failed first downstream is the reason; upstream only noticed that nobody listens.
         delivered?;
@@ -60,37 +70,47 @@ pub fn assemble(
     })
 }
 
-/// Walks the tree and looks chunks up. By value: dropping `jobs` tells the decoders that there are no more.
-#[expect(clippy::needless_pass_by_value, reason = "dropping the sender ends the other threads")]
+/// Walks the tree and looks chunks up, far ahead where somebody fetches ahead. By value: dropping the senders tells the
+/// other threads that there are no more.
 fn plan_chunks(
     vault: &Vault,
     snapshot: &Snapshot,
     monitor: &dyn Monitor,
     pool: &Receiver<Vec<u8>>,
-    jobs: Sender<Job>,
+    (jobs, ahead): (Sender<Job>, Option<Sender<Arc<ChunkPlan>>>),
 ) -> Result<()> {
     let image_len = snapshot.manifest.content.len();
     let mut tree = TreeReader::new(snapshot.manifest.root, image_len);
     let mut reader = vault.reader();
-    for position in 0..chunk_count(image_len) {
-        if monitor.interrupted() {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+    let mut positions = 0..chunk_count(image_len);
+    let mut planned = VecDeque::new();
+    loop {
+        while planned.len() < if ahead.is_some() { AHEAD } else { 1 }
+            && let Some(position) = positions.next()
+        {
+            if monitor.interrupted() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+            }
+            let mut look_up = || {
+                let index = vault.index();
+                let id = tree.chunk_id(&index, &mut reader, position)?;
+                plan(&index, Class::Page, id)
+            };
+            let plan = Arc::new(match look_up() {
+                Err(error) if vault.distrust_cache(&error)? => look_up()?,
+                found => found?,
+            });
+            if let Some(ahead) = &ahead {
+                let _ = ahead.send(Arc::clone(&plan));
+            }
+            planned.push_back((position, plan));
         }
+        let Some((position, plan)) = planned.pop_front() else { return Ok(()) };
         let Ok(buffer) = pool.recv() else { return Err(VaultError::Worker.into()) };
-        let mut look_up = || {
-            let index = vault.index();
-            let id = tree.chunk_id(&index, &mut reader, position)?;
-            plan(&index, Class::Page, id)
-        };
-        let plan = match look_up() {
-            Err(error) if vault.distrust_cache(&error)? => look_up()?,
-            found => found?,
-        };
         if jobs.send(Job { position, plan, buffer }).is_err() {
             return Err(VaultError::Worker.into());
         }
     }
-    Ok(())
 }
 
 fn decode(inbox: &Receiver<Job>, results: &Sender<Decoded>, mut reader: ChunkReader) {

@@ -12,7 +12,7 @@ mod disk;
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,9 +26,9 @@ use super::{ObjectMeta, ObjectPath, Put, Store, StoreError};
 /// A part of an object that is fetched and kept as one.
 const BLOCK: u64 = 1 << 20;
 /// Blocks that are fetched in one request where reading goes on from one to the next.
-const READ_AHEAD: u64 = 4;
-/// Blocks kept in memory: 48 MiB.
-const BLOCKS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(48).unwrap();
+const READ_AHEAD: u64 = 2;
+/// Blocks kept in memory: 32 MiB.
+const BLOCKS_IN_MEMORY: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 /// Sizes of objects that are remembered.
 const SIZES: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
@@ -51,6 +51,28 @@ struct State {
     blocks: LruCache<BlockKey, Arc<[u8]>>,
     sizes: LruCache<ObjectPath, u64>,
     on_the_way: HashSet<BlockKey>,
+}
+
+impl State {
+    /// Says that a block is on its way now, and those after it that are to come in the same request: where reading goes on
+    /// from the one before. `None` if it is on its way already.
+    fn claim(&mut self, path: &ObjectPath, number: u64) -> Option<Range<u64>> {
+        let key = |number| (path.clone(), number);
+        let is_here = |state: &Self, number| {
+            state.blocks.contains(&key(number)) || state.on_the_way.contains(&key(number))
+        };
+        if self.on_the_way.contains(&key(number)) {
+            return None;
+        }
+        let mut end = number + 1;
+        if number > 0 && is_here(self, number - 1) {
+            while end < number + READ_AHEAD && !is_here(self, end) {
+                end += 1;
+            }
+        }
+        self.on_the_way.extend((number..end).map(key));
+        Some(number..end)
+    }
 }
 
 impl<S: Store> CacheStore<S> {
@@ -108,21 +130,29 @@ impl<S: Store> CacheStore<S> {
     fn block(&self, path: &ObjectPath, number: u64) -> Result<Arc<[u8]>, StoreError> {
         let key = (path.clone(), number);
         let mut state = self.state();
-        loop {
+        let claimed = loop {
             if let Some(block) = state.blocks.get(&key) {
                 return Ok(Arc::clone(block));
             }
-            if state.on_the_way.insert(key.clone()) {
-                break;
+            if let Some(claimed) = state.claim(path, number) {
+                break claimed;
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
         drop(state);
-        let outcome = self.block_from_disk(path, number).map_or_else(|| self.fetch(path, number), Ok);
+        self.bring(path, claimed)
+    }
+
+    /// Brings the first of the blocks that were claimed, and with it, if that is a request anyway, the others.
+    fn bring(&self, path: &ObjectPath, claimed: Range<u64>) -> Result<Arc<[u8]>, StoreError> {
+        let first = claimed.start;
+        let outcome = self.block_from_disk(path, first).map_or_else(|| self.fetch(path, claimed.clone()), Ok);
         let mut state = self.state();
-        state.on_the_way.remove(&key);
+        for number in claimed {
+            state.on_the_way.remove(&(path.clone(), number));
+        }
         if let Ok(block) = &outcome {
-            state.blocks.put(key, Arc::clone(block));
+            state.blocks.put((path.clone(), first), Arc::clone(block));
         }
         drop(state);
         self.arrived.notify_all();
@@ -133,11 +163,10 @@ impl<S: Store> CacheStore<S> {
         self.disk.as_ref().filter(|_| !self.is_direct())?.block(path.file_name(), number).map(Into::into)
     }
 
-    fn fetch(&self, path: &ObjectPath, number: u64) -> Result<Arc<[u8]>, StoreError> {
-        let start = number * BLOCK;
+    fn fetch(&self, path: &ObjectPath, blocks: Range<u64>) -> Result<Arc<[u8]>, StoreError> {
+        let (number, start) = (blocks.start, blocks.start * BLOCK);
         let size = self.size(path)?;
-        let ahead = number > 0 && self.state().blocks.contains(&(path.clone(), number - 1));
-        let most = if ahead { READ_AHEAD * BLOCK } else { BLOCK };
+        let most = (blocks.end - blocks.start) * BLOCK;
         let length = usize::try_from(size.saturating_sub(start).min(most)).unwrap_or(0);
         if length == 0 {
             return Ok(Arc::from([]));
@@ -218,6 +247,24 @@ impl<S: Store> Store for CacheStore<S> {
             at += part as u64;
         }
         Ok(())
+    }
+
+    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
+        let Some(last) = offset.checked_add(length as u64).and_then(|end| end.checked_sub(1)) else { return };
+        if !self.is_ranged(path) {
+            return;
+        }
+        for number in offset / BLOCK..=last / BLOCK {
+            let claimed = {
+                let mut state = self.state();
+                if state.blocks.contains(&(path.clone(), number)) {
+                    continue;
+                }
+                state.claim(path, number)
+            };
+            // Who reads it will ask again, and hear what is wrong.
+            let _ = claimed.map(|claimed| self.bring(path, claimed));
+        }
     }
 
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {

@@ -171,6 +171,12 @@ impl<S: Store> Store for FallbackStore<S> {
         Ok(())
     }
 
+    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
+        if !self.is_bad(path) && !self.silent.load(Ordering::Relaxed) {
+            self.inner.fetch_ahead(path, offset, length);
+        }
+    }
+
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
         let error = match self.ask(|store| store.size(path)) {
             Ok(size) => return Ok(size),

@@ -141,6 +141,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(bytes)
     }
 
+    /// Says that these bytes will be read soon, and returns when they are nearer, if the store has a nearer place for them;
+    /// several threads may bring several things at once. Nothing is promised.
+    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
+        let _ = (path, offset, length);
+    }
+
     /// The object's length in bytes.
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError>;
 
@@ -210,6 +216,9 @@ macro_rules! forward_store {
             }
             fn get_range(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
                 (**self).get_range(path, offset, length)
+            }
+            fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
+                (**self).fetch_ahead(path, offset, length);
             }
             fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
                 (**self).size(path)

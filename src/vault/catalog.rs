@@ -55,24 +55,16 @@ impl Catalog {
     pub(crate) fn read(core: &Core, history: &History) -> Result<Self, VaultError> {
         let mut catalog = Self::default();
         let mut present = HashSet::new();
-        for (name, _) in core.names(layout::SNAPSHOTS)? {
-            match read_snapshots(core, name) {
-                Ok(manifests) => {
-                    for (id, snapshot) in manifests {
-                        match snapshot {
-                            // What is there is not gone, also where only a newer version understands it.
-                            _ if !present.insert(id) => {}
-                            Ok(snapshot) => catalog.snapshots.push(snapshot),
-                            Err(error) => catalog.skipped.push((name, error)),
-                        }
-                    }
-                }
-                Err(error) if error.is_of_ignorable_kind() => {}
-                // Listed and gone: a prune took it just now, which it does only to what was forgotten long ago.
-                Err(VaultError::Store(error)) if error.is_not_found() => {}
-                Err(error) => catalog.skipped.push((name, error)),
-            }
-        }
+        let names: Vec<ObjectName> =
+            core.names(layout::SNAPSHOTS)?.into_iter().map(|(name, _)| name).collect();
+        core.read_each(
+            &names,
+            |name| read_snapshots(core, name),
+            |name, read| {
+                catalog.add(name, read, &mut present);
+                Ok::<(), VaultError>(())
+            },
+        )?;
         let gone = |id: &SnapshotId| history.forgotten.contains(id) || history.aborted.contains(id);
         catalog.snapshots.sort_by_key(|snapshot| (snapshot.manifest.created_at_us, snapshot.id));
         let (gone_ones, usable) = catalog.snapshots.into_iter().partition(|snapshot| gone(&snapshot.id));
@@ -89,6 +81,30 @@ impl Catalog {
             history.published.iter().filter(|id| !present.contains(*id) && !gone(id)).copied().collect();
         catalog.vanished.sort_unstable();
         Ok(catalog)
+    }
+
+    fn add(
+        &mut self,
+        object: ObjectName,
+        read: Result<Vec<Read>, VaultError>,
+        present: &mut HashSet<SnapshotId>,
+    ) {
+        match read {
+            Ok(manifests) => {
+                for (id, snapshot) in manifests {
+                    match snapshot {
+                        // What is there is not gone, also where only a newer version understands it.
+                        _ if !present.insert(id) => {}
+                        Ok(snapshot) => self.snapshots.push(snapshot),
+                        Err(error) => self.skipped.push((object, error)),
+                    }
+                }
+            }
+            Err(error) if error.is_of_ignorable_kind() => {}
+            // Listed and gone: a prune took it just now, which it does only to what was forgotten long ago.
+            Err(VaultError::Store(error)) if error.is_not_found() => {}
+            Err(error) => self.skipped.push((object, error)),
+        }
     }
 
     /// The snapshot with this id.

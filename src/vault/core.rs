@@ -11,6 +11,9 @@ use crate::format::limits;
 use crate::ids::ObjectName;
 use crate::store::{InUse, ObjectMeta, ObjectPath, Put, Store};
 
+/// Requests that are under way at once, as far as the store lets them.
+pub(crate) const AT_ONCE: usize = 8;
+
 /// Store and keys of an unlocked vault: what every part of the layer works with, from any thread.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -33,6 +36,32 @@ impl Core {
         let path = layout::object_path(kind, name)?;
         let bytes = read_named(&*self.store, &path, name)?;
         open_body(&self.keys, kind, &bytes).map_err(|error| VaultError::of_object(&path, error))
+    }
+
+    /// Reads objects with `read` and hands over what it makes of them, in order. Where a request takes a journey, several are
+    /// under way at once.
+    pub(crate) fn read_each<R: Send, E>(
+        &self,
+        names: &[ObjectName],
+        read: impl Fn(ObjectName) -> R + Sync,
+        mut take: impl FnMut(ObjectName, R) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.store.is_remote() {
+            return names.iter().try_for_each(|name| take(*name, read(*name)));
+        }
+        let read = &read;
+        for several in names.chunks(AT_ONCE) {
+            let outcomes: Vec<R> = std::thread::scope(|scope| {
+                let started: Vec<_> = several.iter().map(|name| scope.spawn(move || read(*name))).collect();
+                let ended = started.into_iter().map(|thread| match thread.join() {
+                    Ok(outcome) => outcome,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                ended.collect()
+            });
+            several.iter().zip(outcomes).try_for_each(|(name, outcome)| take(*name, outcome))?;
+        }
+        Ok(())
     }
 
     /// Seals `body` as a new object of `kind` and writes it durably.

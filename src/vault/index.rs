@@ -8,6 +8,7 @@
 
 mod whole;
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
@@ -27,6 +28,8 @@ use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
 
+/// Records that are added to the cache in one transaction, as whole objects allow.
+const RECORDS_AT_ONCE: usize = 20_000;
 /// How often the index is listed anew when objects vanish while they are read.
 const RELISTINGS: usize = 3;
 const CACHE_VERSION: i32 = 2;
@@ -209,21 +212,41 @@ impl ChunkIndex {
         self.seen.clear();
         self.basis = None;
         let mut skipped = Vec::new();
+        let mut new = Vec::new();
         for (name, _) in listed {
-            if let Some(object) = object_row(&self.connection, *name)? {
-                self.seen.insert(object, *name);
-                continue;
-            }
-            let index = core.read_object(ObjectKind::Index, *name).and_then(|(_, body)| {
-                Index::decode(&body)
-                    .map_err(|error| VaultError::of_object(format!("{}/{name}", layout::INDEX), error.into()))
-            });
-            match index {
-                Ok(index) => self.add(*name, &index)?,
-                Err(error) if error.is_of_ignorable_kind() => {}
-                Err(error) => skipped.push(SkippedIndex { name: *name, error }),
+            match object_row(&self.connection, *name)? {
+                Some(object) => drop(self.seen.insert(object, *name)),
+                None => new.push(*name),
             }
         }
+        let mut read = Vec::new();
+        let mut records = 0;
+        core.read_each(
+            &new,
+            |name| core.read_object(ObjectKind::Index, name),
+            |name, object| {
+                let index = object.and_then(|(_, body)| {
+                    Index::decode(&body).map_err(|error| {
+                        VaultError::of_object(format!("{}/{name}", layout::INDEX), error.into())
+                    })
+                });
+                match index {
+                    Ok(index) => {
+                        records +=
+                            index.packs.iter().map(|pack| pack.directory.records().len()).sum::<usize>();
+                        read.push((name, index));
+                    }
+                    Err(error) if error.is_of_ignorable_kind() => {}
+                    Err(error) => skipped.push(SkippedIndex { name, error }),
+                }
+                if records < RECORDS_AT_ONCE {
+                    return Ok(());
+                }
+                records = 0;
+                self.add_all(&std::mem::take(&mut read))
+            },
+        )?;
+        self.add_all(&read)?;
         Ok(skipped)
     }
 
@@ -259,14 +282,25 @@ impl ChunkIndex {
     /// # Errors
     /// The cache fails.
     pub(crate) fn add(&mut self, name: ObjectName, index: &Index) -> Result<(), VaultError> {
-        let key = self.key.clone();
+        self.add_all(&[(name, index)])
+    }
+
+    /// Adds several in one transaction: small ones touch the same pages of the cache.
+    fn add_all<I: Borrow<Index>>(&mut self, objects: &[(ObjectName, I)]) -> Result<(), VaultError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let (key, mut added) = (self.key.clone(), Vec::with_capacity(objects.len()));
         let transaction = self.begin_writing()?;
-        let object = match object_row(&transaction, name)? {
-            Some(object) => object,
-            None => insert_object(&transaction, &key, name, index)?,
-        };
+        for (name, index) in objects {
+            let object = match object_row(&transaction, *name)? {
+                Some(object) => object,
+                None => insert_object(&transaction, &key, *name, index.borrow())?,
+            };
+            added.push((object, *name));
+        }
         transaction.commit()?;
-        self.seen.insert(object, name);
+        self.seen.extend(added);
         self.basis = None;
         Ok(())
     }

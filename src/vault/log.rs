@@ -74,14 +74,20 @@ impl History {
         let mut history = Self::default();
         let remembered = state.map(|state| memory::recall(state, &core.store.describe()));
         let mut objects = Vec::new();
-        for (name, _) in core.names(layout::LOG)? {
-            history.names.insert(name);
-            match read_log(core, name) {
-                Ok(log) => objects.push((name, log)),
-                Err(error) if error.is_of_ignorable_kind() => {}
-                Err(error) => history.skipped.push((name, error)),
-            }
-        }
+        let names: Vec<ObjectName> = core.names(layout::LOG)?.into_iter().map(|(name, _)| name).collect();
+        history.names.extend(&names);
+        core.read_each(
+            &names,
+            |name| read_log(core, name),
+            |name, read| {
+                match read {
+                    Ok(log) => objects.push((name, log)),
+                    Err(error) if error.is_of_ignorable_kind() => {}
+                    Err(error) => history.skipped.push((name, error)),
+                }
+                Ok::<(), VaultError>(())
+            },
+        )?;
         history.newest_us = objects.iter().map(|(_, log)| log.time_us).max().unwrap_or(i64::MIN);
         history.find_removed_slots(&objects);
         history.check_chains(&objects);

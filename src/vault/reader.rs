@@ -14,7 +14,7 @@ use crate::codec::Decoder;
 use crate::crypto::seal::RecordOpener;
 use crate::format::envelope::ObjectKind;
 use crate::ids::{ChunkId, ObjectName};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 const OPENERS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Plaintexts of bases kept by one reader: 2 MiB.
@@ -42,6 +42,17 @@ impl ChunkPlan {
     #[must_use]
     pub fn location(&self) -> Option<&Location> {
         self.forms.first().map(|form| &form.location)
+    }
+
+    /// Tells the store that this will be read soon, and waits until it is near, if there is such a thing.
+    pub(crate) fn fetch_ahead(&self, store: &dyn Store) {
+        let Some(form) = self.forms.first() else { return };
+        if let Some(base) = &form.base {
+            base.fetch_ahead(store);
+        }
+        if let Ok(path) = layout::object_path(ObjectKind::PagePack, form.location.pack) {
+            store.fetch_ahead(&path, form.location.offset, form.location.record.stored_len as usize);
+        }
     }
 
     /// The plan reduced to one stored form, for checks.
