@@ -20,8 +20,9 @@ use crate::operations::check::{CheckReport, CheckRequest, check};
 use crate::operations::export::{ExportReport, ExportRequest, OutputFile, export};
 use crate::operations::guard::{Checks, GuardReport, GuardRequest, guard};
 use crate::operations::host::this_host;
-use crate::operations::list::{ListFilter, SnapshotInfo, list};
+use crate::operations::list::{ListFilter, SnapshotInfo, SnapshotSpec, list};
 use crate::operations::restore::{RestoreReport, RestoreRequest, restore};
+use crate::operations::restore_into::{LiveRestoreRequest, restore_into};
 use crate::operations::snapshot::{Host, SnapshotReport, SnapshotRequest, snapshot};
 use crate::sqlite::OpenOptions;
 use crate::store::LocalStore;
@@ -159,9 +160,40 @@ impl Backups {
     /// # Errors
     /// There is no such snapshot, something is at `target`, or the snapshot fails its proof.
     pub fn restore(&self, snapshot: &str, target: impl AsRef<Path>) -> Result<RestoreReport> {
-        let spec = snapshot.parse().map_err(|error| Error::new(ErrorKind::Usage, format!("{error}")))?;
-        let request = RestoreRequest::new(spec, target.as_ref());
+        let request = RestoreRequest::new(spec(snapshot)?, target.as_ref());
         restore(&self.vault, &request, &*self.clock, &*self.monitor)
+    }
+
+    /// Restores the snapshot that `snapshot` names into the database at `target` while applications, this one among them,
+    /// have it open: in one transaction, only the pages that differ. What it overwrites is stored first, as an automatic
+    /// snapshot; restoring that one is the undo.
+    ///
+    /// ```
+    /// # fn main() -> pagevault::Result<()> {
+    /// # use pagevault::Backups;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let database = folder.path().join("app.db");
+    /// # let backups = Backups::at(folder.path().join("vault")).passphrase("correct horse").create()?;
+    /// let db = rusqlite::Connection::open(&database).unwrap();
+    /// db.execute_batch("CREATE TABLE users(id INTEGER PRIMARY KEY); INSERT INTO users VALUES(1), (2)").unwrap();
+    /// let before = backups.snapshot(&database)?.snapshot_id.to_string();
+    /// db.execute("DELETE FROM users", ()).unwrap();
+    ///
+    /// let report = backups.restore_into(&before, &database)?;
+    /// let users = || db.query_row("SELECT count(*) FROM users", (), |row| row.get::<_, i64>(0)).unwrap();
+    /// assert_eq!(users(), 2);
+    ///
+    /// backups.restore_into(&report.safety_snapshot.unwrap().to_string(), &database)?;
+    /// assert_eq!(users(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`restore_into`](crate::operations::restore_into::restore_into); the database is then as it was.
+    pub fn restore_into(&self, snapshot: &str, target: impl AsRef<Path>) -> Result<RestoreReport> {
+        let request = LiveRestoreRequest::new(spec(snapshot)?, target.as_ref(), self.host.clone());
+        restore_into(&self.vault, &request, &*self.clock, &*self.monitor)
     }
 
     /// Runs `migrate` between two snapshots of `databases`, and puts them back, in place, if it fails or panics, or if what it
@@ -270,6 +302,10 @@ impl Backups {
 enum Key {
     File(PathBuf),
     Passphrase(Passphrase),
+}
+
+fn spec(text: &str) -> Result<SnapshotSpec> {
+    text.parse().map_err(|error| Error::new(ErrorKind::Usage, format!("{error}")))
 }
 
 /// How a vault is opened or made.

@@ -206,11 +206,11 @@ fn sentences(report: &Report<'_>) -> String {
             (Some(_), _) => format!("guard: {name}: NOT rolled back"),
             (None, _) if done.pages_written == 0 => format!("guard: {name}: is as it was before"),
             (None, Some(kept)) => format!(
-                "guard: {name}: rolled back and compared, {} pages; what the command left is snapshot {}",
-                done.pages_written,
+                "guard: {name}: rolled back and compared, {}; what the command left is snapshot {}",
+                pages(done.pages_written),
                 kept.short()
             ),
-            (None, None) => format!("guard: {name}: rolled back, {} pages", done.pages_written),
+            (None, None) => format!("guard: {name}: rolled back, {}", pages(done.pages_written)),
         });
     }
     if report.outcome == GuardOutcome::Kept {
@@ -218,4 +218,8 @@ fn sentences(report: &Report<'_>) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn pages(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "page" } else { "pages" })
 }

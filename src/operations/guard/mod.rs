@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::types::ValueRef;
+
 pub use self::expect::{Expectation, ExpectationError};
 pub use self::settle::{GuardOutcome, GuardReport, RolledBack, guard};
 use super::list::{SnapshotSpec, catalog};
@@ -322,6 +324,17 @@ fn count(image: &ImageConnection, table: &str) -> rusqlite::Result<Option<u64>> 
     image.query_row(&sql, (), |row| row.get::<_, i64>(0)).map(|rows| Some(rows.unsigned_abs()))
 }
 
+/// A value as people write it in SQL.
+fn spoken(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => "NULL".to_owned(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => format!("{number:?}"),
+        ValueRef::Text(text) => format!("'{}'", String::from_utf8_lossy(text)),
+        ValueRef::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
+    }
+}
+
 /// Why an assertion does not hold; `None` if it does.
 fn refuted(image: &ImageConnection, sql: &str) -> Option<String> {
     let ask = || -> rusqlite::Result<Option<String>> {
@@ -332,12 +345,12 @@ fn refuted(image: &ImageConnection, sql: &str) -> Option<String> {
             any = true;
             let value = row.get_ref(0)?;
             let is_true = match value {
-                rusqlite::types::ValueRef::Integer(number) => number != 0,
-                rusqlite::types::ValueRef::Real(number) => number != 0.0,
+                ValueRef::Integer(number) => number != 0,
+                ValueRef::Real(number) => number != 0.0,
                 _ => false,
             };
             if !is_true {
-                return Ok(Some(format!("it gives {value:?}")));
+                return Ok(Some(format!("it gives {}", spoken(value))));
             }
         }
         Ok(if any { None } else { Some("it gives no row".to_owned()) })
