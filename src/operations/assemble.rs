@@ -54,13 +54,15 @@ pub fn assemble(
         drop((job_inbox, results));
         let hasher = scope.spawn(move || hash(&piece_inbox, &home));
         let deliverer = scope.spawn(move || deliver(&result_inbox, &pieces, image_len, monitor, sink));
-        let (ahead, ahead_inbox) = bounded::<Arc<ChunkPlan>>(AT_ONCE);
-        let ahead = vault.store().is_remote().then_some(ahead);
-        for _ in 0..ahead.as_ref().map_or(0, |_| AT_ONCE) {
-            let inbox = ahead_inbox.clone();
-            scope.spawn(move || inbox.iter().for_each(|plan| plan.fetch_ahead(vault.store())));
-        }
-        drop(ahead_inbox);
+        let ahead = vault.store().is_remote().then(|| {
+            let (ahead, inbox) = bounded::<Arc<ChunkPlan>>(AT_ONCE);
+            for _ in 0..AT_ONCE {
+                let inbox = inbox.clone();
+                // One failure is enough: who reads will ask again, be patient, and hear what is wrong.
+                scope.spawn(move || inbox.iter().all(|plan| plan.fetch_ahead(vault.store()).is_ok()));
+            }
+            ahead
+        });
         let planned = plan_chunks(vault, snapshot, monitor, &pool, (jobs, ahead));
         let delivered = deliverer.join().map_err(|_| VaultError::Worker)?;
         // What failed first downstream is the reason; upstream only noticed that nobody listens.

@@ -249,10 +249,10 @@ impl<S: Store> Store for CacheStore<S> {
         Ok(())
     }
 
-    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
-        let Some(last) = offset.checked_add(length as u64).and_then(|end| end.checked_sub(1)) else { return };
-        if !self.is_ranged(path) {
-            return;
+    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
+        let last = offset.saturating_add(length as u64).saturating_sub(1);
+        if !self.is_ranged(path) || length == 0 {
+            return Ok(());
         }
         for number in offset / BLOCK..=last / BLOCK {
             let claimed = {
@@ -262,9 +262,11 @@ impl<S: Store> Store for CacheStore<S> {
                 }
                 state.claim(path, number)
             };
-            // Who reads it will ask again, and hear what is wrong.
-            let _ = claimed.map(|claimed| self.bring(path, claimed));
+            if let Some(claimed) = claimed {
+                self.bring(path, claimed)?;
+            }
         }
+        Ok(())
     }
 
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {

@@ -171,10 +171,11 @@ impl<S: Store> Store for FallbackStore<S> {
         Ok(())
     }
 
-    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
-        if !self.is_bad(path) && !self.silent.load(Ordering::Relaxed) {
-            self.inner.fetch_ahead(path, offset, length);
+    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
+        if self.is_bad(path) {
+            return Ok(());
         }
+        self.ask(|store| store.fetch_ahead(path, offset, length))
     }
 
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {

@@ -142,9 +142,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 
     /// Says that these bytes will be read soon, and returns when they are nearer, if the store has a nearer place for them;
-    /// several threads may bring several things at once. Nothing is promised.
-    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
+    /// several threads may bring several things at once. Nothing is promised, and a failure is the last word on nothing.
+    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
         let _ = (path, offset, length);
+        Ok(())
     }
 
     /// The object's length in bytes.
@@ -217,8 +218,8 @@ macro_rules! forward_store {
             fn get_range(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
                 (**self).get_range(path, offset, length)
             }
-            fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) {
-                (**self).fetch_ahead(path, offset, length);
+            fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
+                (**self).fetch_ahead(path, offset, length)
             }
             fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
                 (**self).size(path)

@@ -45,14 +45,16 @@ impl ChunkPlan {
     }
 
     /// Tells the store that this will be read soon, and waits until it is near, if there is such a thing.
-    pub(crate) fn fetch_ahead(&self, store: &dyn Store) {
-        let Some(form) = self.forms.first() else { return };
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn fetch_ahead(&self, store: &dyn Store) -> Result<(), VaultError> {
+        let Some(form) = self.forms.first() else { return Ok(()) };
         if let Some(base) = &form.base {
-            base.fetch_ahead(store);
+            base.fetch_ahead(store)?;
         }
-        if let Ok(path) = layout::object_path(ObjectKind::PagePack, form.location.pack) {
-            store.fetch_ahead(&path, form.location.offset, form.location.record.stored_len as usize);
-        }
+        let path = layout::object_path(ObjectKind::PagePack, form.location.pack)?;
+        Ok(store.fetch_ahead(&path, form.location.offset, form.location.record.stored_len as usize)?)
     }
 
     /// The plan reduced to one stored form, for checks.

@@ -11,6 +11,13 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|number| (number.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
 }
 
+/// A store that holds a pack of these bytes.
+fn with_pack(bytes: &[u8]) -> (Arc<MemoryStore>, ObjectPath) {
+    let (inner, path) = (Arc::new(MemoryStore::new()), named("packs/00", bytes));
+    inner.put_if_absent(&path, bytes).unwrap();
+    (inner, path)
+}
+
 fn counted(
     folder: &std::path::Path,
     inner: &Arc<MemoryStore>,
@@ -56,10 +63,8 @@ fn whole_objects_are_fetched_once_and_proven_each_time() {
 
 #[test]
 fn ranges_are_read_in_blocks_ahead_and_from_disk_the_next_time() {
-    let (folder, inner) = (tempfile::tempdir().unwrap(), Arc::new(MemoryStore::new()));
-    let bytes = noise(9_500_000);
-    let path = named("packs/00", &bytes);
-    inner.put_if_absent(&path, &bytes).unwrap();
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), noise(9_500_000));
+    let (inner, path) = with_pack(&bytes);
     for round in 0..2 {
         let store = counted(folder.path(), &inner);
         let mut at = 0;
@@ -98,10 +103,8 @@ fn what_was_written_need_not_be_fetched() {
 
 #[test]
 fn many_readers_of_one_block_fetch_it_once() {
-    let inner = Arc::new(MemoryStore::new());
     let bytes = noise(900_000);
-    let path = named("packs/00", &bytes);
-    inner.put_if_absent(&path, &bytes).unwrap();
+    let (inner, path) = with_pack(&bytes);
     let store = CacheStore::new(CountingStore::new(Arc::clone(&inner)), "packs", None, 0);
     std::thread::scope(|scope| {
         for reader in 0..8_usize {
@@ -118,10 +121,8 @@ fn many_readers_of_one_block_fetch_it_once() {
 
 #[test]
 fn what_is_fetched_ahead_by_many_is_fetched_once() {
-    let inner = Arc::new(MemoryStore::new());
     let bytes = noise(9_500_000);
-    let path = named("packs/00", &bytes);
-    inner.put_if_absent(&path, &bytes).unwrap();
+    let (inner, path) = with_pack(&bytes);
     let store = CacheStore::new(CountingStore::new(Arc::clone(&inner)), "packs", None, 0);
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -132,7 +133,7 @@ fn what_is_fetched_ahead_by_many_is_fetched_once() {
                     if at >= bytes.len() {
                         break;
                     }
-                    store.fetch_ahead(&path, at as u64, 60_000.min(bytes.len() - at));
+                    store.fetch_ahead(&path, at as u64, 60_000.min(bytes.len() - at)).unwrap();
                 }
             });
         }
@@ -142,9 +143,9 @@ fn what_is_fetched_ahead_by_many_is_fetched_once() {
     let before = fetched().requests;
     assert_eq!(store.get_range(&path, 0, bytes.len()).unwrap(), bytes);
     assert_eq!(fetched().requests, before);
-    // What cannot be had is the reader's to hear of, and beyond the end there is nothing.
-    store.fetch_ahead(&named("packs/00", b"none"), 0, 10);
-    store.fetch_ahead(&path, u64::MAX, 10);
+    // Beyond the end there is nothing.
+    assert!(store.fetch_ahead(&named("packs/00", b"none"), 0, 10).unwrap_err().is_not_found());
+    store.fetch_ahead(&path, 1 << 40, 10).unwrap();
     assert!(store.get_range(&path, 9_499_999, 2).is_err());
 }
 
