@@ -427,6 +427,25 @@ pub fn decode_snapshots(bytes: &[u8]) -> Result<Vec<Vec<u8>>, FormatError> {
 }
 
 #[cfg(test)]
+impl Manifest {
+    /// Of a document of no bytes.
+    pub(crate) fn empty() -> Self {
+        Self {
+            database: DatabaseId([1; 16]),
+            name: "app".to_owned(),
+            created_at_us: 0,
+            kind: Kind::Manual,
+            content: Content::Document(0),
+            root: None,
+            sha256: None,
+            parent: None,
+            host: HostId([4; 16]),
+            details: Details::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -504,18 +523,7 @@ mod tests {
     #[test]
     fn what_exceeds_a_limit_is_neither_written_nor_read() {
         let text = |len: usize| Some("x".repeat(len));
-        let sample = Manifest {
-            database: DatabaseId([1; 16]),
-            name: "app".to_owned(),
-            created_at_us: 0,
-            kind: Kind::Manual,
-            content: Content::Document(0),
-            root: None,
-            sha256: None,
-            parent: None,
-            host: HostId([4; 16]),
-            details: Details::default(),
-        };
+        let sample = Manifest::empty();
         let details = |details: Details| Manifest { details, ..sample.clone() };
         let longest = details(Details {
             host_name: text(limits::STRING),

@@ -62,7 +62,7 @@ impl Catalog {
             |name| read_snapshots(core, name),
             |name, read| {
                 catalog.add(name, read, &mut present);
-                Ok::<(), VaultError>(())
+                Ok(())
             },
         )?;
         let gone = |id: &SnapshotId| history.forgotten.contains(id) || history.aborted.contains(id);
@@ -143,37 +143,15 @@ fn read_snapshots(core: &Core, name: ObjectName) -> Result<Vec<Read>, VaultError
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use jiff::Timestamp;
-
-    use crate::crypto::secret::Secret32;
-    use crate::crypto::unlock::Unlocker;
-    use crate::format::keyslot::Argon2Params;
-    use crate::format::manifest::{Content, Details, Kind, Manifest};
-    use crate::ids::{DatabaseId, HostId};
+    use crate::format::manifest::Manifest;
     use crate::store::MemoryStore;
     use crate::vault::log::History;
-    use crate::vault::{LocalFolders, Vault};
+    use crate::vault::testing::vault_in;
 
     #[test]
     fn a_snapshot_does_not_get_the_id_of_one_that_was_forgotten() {
-        let key = Unlocker::KeyFile(Secret32::new([1; 32]));
-        let (argon2, folders) = (Argon2Params::recommended(1), LocalFolders::default());
-        let store = Box::new(Arc::new(MemoryStore::new()));
-        let vault = Vault::create(store, &key, argon2, None, Timestamp::UNIX_EPOCH, &folders).unwrap();
-        let manifest = Manifest {
-            database: DatabaseId([1; 16]),
-            name: "app".to_owned(),
-            created_at_us: 7,
-            kind: Kind::Export,
-            content: Content::Document(0),
-            root: None,
-            sha256: None,
-            parent: None,
-            host: HostId([1; 16]),
-            details: Details::default(),
-        };
+        let vault = vault_in(MemoryStore::new());
+        let manifest = Manifest { created_at_us: 7, ..Manifest::empty() };
         let mut history = History::default();
         let (first, bytes) = vault.encode_manifest(&history, &mut manifest.clone()).unwrap();
         assert_eq!(bytes, manifest.encode().unwrap());

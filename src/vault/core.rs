@@ -1,6 +1,7 @@
 //! Store and keys together: whole objects in and out, checked by name and seal.
 
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 
 use super::error::VaultError;
 use super::layout;
@@ -40,12 +41,12 @@ impl Core {
 
     /// Reads objects with `read` and hands over what it makes of them, in order. Where a request takes a journey, several are
     /// under way at once.
-    pub(crate) fn read_each<R: Send, E>(
+    pub(crate) fn read_each<R: Send>(
         &self,
         names: &[ObjectName],
         read: impl Fn(ObjectName) -> R + Sync,
-        mut take: impl FnMut(ObjectName, R) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut take: impl FnMut(ObjectName, R) -> Result<(), VaultError>,
+    ) -> Result<(), VaultError> {
         if !self.store.is_remote() {
             return names.iter().try_for_each(|name| take(*name, read(*name)));
         }
@@ -53,10 +54,9 @@ impl Core {
         for several in names.chunks(AT_ONCE) {
             let outcomes: Vec<R> = std::thread::scope(|scope| {
                 let started: Vec<_> = several.iter().map(|name| scope.spawn(move || read(*name))).collect();
-                let ended = started.into_iter().map(|thread| match thread.join() {
-                    Ok(outcome) => outcome,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                });
+                let ended = started
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
                 ended.collect()
             });
             several.iter().zip(outcomes).try_for_each(|(name, outcome)| take(*name, outcome))?;

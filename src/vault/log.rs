@@ -85,7 +85,7 @@ impl History {
                     Err(error) if error.is_of_ignorable_kind() => {}
                     Err(error) => history.skipped.push((name, error)),
                 }
-                Ok::<(), VaultError>(())
+                Ok(())
             },
         )?;
         history.newest_us = objects.iter().map(|(_, log)| log.time_us).max().unwrap_or(i64::MIN);
@@ -117,6 +117,11 @@ impl History {
                 log.entries.iter().any(is_pruning)
             })
         }))
+    }
+
+    /// Whether a snapshot of this id was ever there, as far as the log says.
+    pub(crate) fn knows(&self, id: SnapshotId) -> bool {
+        [&self.published, &self.forgotten, &self.aborted].iter().any(|known| known.contains(&id))
     }
 
     fn apply(&mut self, entry: LogEntry, time_us: i64) {

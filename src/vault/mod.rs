@@ -19,6 +19,8 @@ mod reach;
 pub mod reader;
 pub mod readings;
 pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod writer;
 
 use std::collections::{BTreeMap, HashSet};
@@ -403,10 +405,7 @@ impl Vault {
         loop {
             let bytes = manifest.encode()?;
             let id = self.snapshot_id(&bytes)?;
-            let is_known = [&history.published, &history.forgotten, &history.aborted]
-                .iter()
-                .any(|known| known.contains(&id));
-            if !is_known {
+            if !history.knows(id) {
                 return Ok((id, bytes));
             }
             manifest.created_at_us += 1;

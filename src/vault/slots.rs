@@ -156,37 +156,26 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::crypto::secret::Secret32;
-    use crate::crypto::unlock::Unlocker;
     use crate::store::MemoryStore;
-    use crate::vault::{LocalFolders, LockedVault, Vault};
-
-    fn key(number: usize) -> Unlocker {
-        Unlocker::KeyFile(Secret32::new([u8::try_from(number).unwrap(); 32]))
-    }
-
-    fn vault() -> (Arc<MemoryStore>, Vault) {
-        let (store, folders) = (Arc::new(MemoryStore::new()), LocalFolders::default());
-        let (argon2, now) = (Argon2Params::recommended(1), Timestamp::UNIX_EPOCH);
-        let vault =
-            Vault::create(Box::new(Arc::clone(&store)), &key(0), argon2, None, now, &folders).unwrap();
-        (store, vault)
-    }
+    use crate::vault::testing::{key, vault_in};
+    use crate::vault::{LocalFolders, LockedVault};
 
     #[test]
     fn no_key_is_added_that_would_keep_another_from_being_tried() {
-        let (store, vault) = vault();
+        let store = Arc::new(MemoryStore::new());
+        let vault = vault_in(Arc::clone(&store));
         let add =
             |number| vault.add_slot(&key(number), Argon2Params::recommended(1), None, Timestamp::UNIX_EPOCH);
-        for number in 1..limits::SLOTS {
+        let most = u8::try_from(limits::SLOTS).unwrap();
+        for number in 2..=most {
             add(number).unwrap();
         }
-        let error = add(limits::SLOTS).unwrap_err();
+        let error = add(most + 1).unwrap_err();
         assert!(
             matches!(error, VaultError::TooManySlots { count: limits::SLOTS, kind: "key-file" }),
             "{error}"
         );
-        for number in 0..limits::SLOTS {
+        for number in 1..=most {
             let locked = LockedVault::find(Box::new(Arc::clone(&store))).unwrap();
             assert!(locked.unlock(&key(number), &LocalFolders::default()).is_ok(), "key {number}");
         }
@@ -194,15 +183,10 @@ mod tests {
 
     #[test]
     fn a_second_copy_that_a_repair_has_made_is_as_good() {
-        let (store, vault) = vault();
-        let slot = key(1)
-            .make_slot(
-                vault.id(),
-                vault.core.keys.keyring(),
-                Argon2Params::recommended(1),
-                &SlotNote::default(),
-            )
-            .unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let vault = vault_in(Arc::clone(&store));
+        let (keyring, argon2) = (vault.core.keys.keyring(), Argon2Params::recommended(1));
+        let slot = key(2).make_slot(vault.id(), keyring, argon2, &SlotNote::default()).unwrap();
         let copy = layout::slot_copy_path(slot.id).unwrap();
         store.put_if_absent(&copy, &slot.encode().unwrap()).unwrap();
         write(&*store, &slot).unwrap();

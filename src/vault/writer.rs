@@ -322,18 +322,13 @@ fn store_packs(core: &Core, inbox: &Receiver<StoreOrder>, home: &Sender<Vec<u8>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::secret::Secret32;
-    use crate::crypto::unlock::Unlocker;
-    use crate::format::keyslot::Argon2Params;
     use crate::store::{Fault, FaultStore, MemoryStore, OperationKind};
-    use crate::vault::{LocalFolders, Vault};
+    use crate::vault::Vault;
+    use crate::vault::testing::vault_in;
 
     fn vault() -> (Vault, Arc<FaultStore<MemoryStore>>) {
         let store = Arc::new(FaultStore::new(MemoryStore::new()));
-        let key = Unlocker::KeyFile(Secret32::new([1; 32]));
-        let (argon2, now) = (Argon2Params::recommended(1), jiff::Timestamp::UNIX_EPOCH);
-        let folders = LocalFolders::default();
-        let vault = Vault::create(Box::new(Arc::clone(&store)), &key, argon2, None, now, &folders).unwrap();
+        let vault = vault_in(Arc::clone(&store));
         (vault, store)
     }
 

@@ -10,11 +10,9 @@ use super::*;
 use crate::chunk::Class;
 use crate::clock::FixedClock;
 use crate::crypto::secret::Secret32;
-use crate::crypto::unlock::Unlocker;
 use crate::format::directory::{Directory, Encoding, Record};
 use crate::format::envelope::ObjectKind;
 use crate::format::index::Index;
-use crate::format::keyslot::Argon2Params;
 use crate::format::manifest::{Content, Manifest, encode_snapshots};
 use crate::ids::{ChunkId, HostId};
 use crate::monitor::Silent;
@@ -22,6 +20,7 @@ use crate::operations::snapshot::{Host, SnapshotRequest, snapshot};
 use crate::store::{MemoryStore, ObjectPath};
 use crate::vault::reader::plan;
 use crate::vault::readings::{Reading, Readings};
+use crate::vault::testing::{key, vault_in};
 use crate::vault::writer::EncodedChunk;
 use crate::vault::{LocalFolders, LockedVault};
 
@@ -34,15 +33,7 @@ fn vault() -> (Vault, Arc<MemoryStore>) {
         .execute_batch("CREATE TABLE t(b); INSERT INTO t VALUES(randomblob(70000)), (randomblob(70000));")
         .unwrap();
     let store = Arc::new(MemoryStore::new());
-    let vault = Vault::create(
-        Box::new(Arc::clone(&store)),
-        &Unlocker::KeyFile(Secret32::new([1; 32])),
-        Argon2Params::recommended(1),
-        None,
-        Timestamp::UNIX_EPOCH,
-        &LocalFolders::default(),
-    )
-    .unwrap();
+    let vault = vault_in(Arc::clone(&store));
     let request = SnapshotRequest::new([path], Host { id: HostId([1; 16]), name: None });
     let mut each = |_: &std::path::Path, outcome: Result<_>| {
         outcome.unwrap();
@@ -53,8 +44,7 @@ fn vault() -> (Vault, Arc<MemoryStore>) {
 
 /// The vault with nothing remembered of earlier.
 fn reopen(store: &Arc<MemoryStore>) -> Vault {
-    let key = Unlocker::KeyFile(Secret32::new([1; 32]));
-    LockedVault::find(Box::new(Arc::clone(store))).unwrap().unlock(&key, &LocalFolders::default()).unwrap()
+    LockedVault::find(Box::new(Arc::clone(store))).unwrap().unlock(&key(1), &LocalFolders::default()).unwrap()
 }
 
 fn check_all(vault: &Vault) -> CheckReport {

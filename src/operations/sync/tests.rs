@@ -6,28 +6,13 @@ use crate::monitor::Silent;
 use crate::store::{CountingStore, Fault, FaultStore, MemoryStore, ObjectPath, OperationKind};
 use crate::vault::layout::{self, Place};
 
-use jiff::Timestamp;
-
-use crate::crypto::secret::Secret32;
-use crate::crypto::unlock::Unlocker;
-use crate::format::keyslot::Argon2Params;
-use crate::vault::{LocalFolders, Vault};
+use crate::vault::testing::vault_in;
 use std::sync::Arc;
 
 /// A vault with some objects that are only bytes under their hash.
 fn vault() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::new());
-    let key = Unlocker::KeyFile(Secret32::new([1; 32]));
-    let argon2 = Argon2Params::recommended(1);
-    Vault::create(
-        Box::new(Arc::clone(&store)),
-        &key,
-        argon2,
-        None,
-        Timestamp::UNIX_EPOCH,
-        &LocalFolders::default(),
-    )
-    .unwrap();
+    vault_in(Arc::clone(&store));
     for number in 0..3_u8 {
         add(&store, "packs", &[number; 1000]);
         add(&store, "index", &[number; 100]);
