@@ -325,4 +325,5 @@ fn write_crontab(lines: &[String]) -> Result<()> {
 
 fn no_crontab(error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Failed, format!("the program `crontab` cannot be used: {error}"))
+        .with_hint("install cron, or let systemd start it: `--by service`, `--by timer`")
 }
