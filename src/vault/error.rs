@@ -123,6 +123,14 @@ impl VaultError {
 }
 
 impl VaultError {
+    /// What it says to somebody who has read the object's path just before.
+    pub(crate) fn said_of(&self, path: &str) -> String {
+        match self {
+            Self::Damaged { object, why } if object == path => why.clone(),
+            error => error.to_string(),
+        }
+    }
+
     /// Whether the object is of a kind that version 1 leaves alone (section 2 of docs/format.md).
     pub(crate) fn is_of_ignorable_kind(&self) -> bool {
         matches!(self, Self::Newer { why: FormatError::Newer { what: "object kind", number: 0x80.. }, .. })

@@ -105,7 +105,7 @@ impl CheckReport {
         self.problems.push(problem);
     }
 
-    fn vault_problem(&mut self, object: impl ToString, error: &VaultError) {
+    fn vault_problem(&mut self, object: &dyn std::fmt::Display, error: &VaultError) {
         let kind = match error {
             VaultError::Newer { .. } => "newer",
             VaultError::MissingChunk(_) => "missing",
@@ -116,7 +116,9 @@ impl CheckReport {
             ) => "unreadable",
             _ => "damaged",
         };
-        self.problem(object, kind, error);
+        let object = object.to_string();
+        let message = error.said_of(&object);
+        self.problem(object, kind, message);
     }
 }
 
@@ -277,13 +279,13 @@ fn check_once(
     check_controls(vault, &objects, &history, report);
     check_copies(vault.store(), &objects, report);
     for skipped in &skipped {
-        report.vault_problem(format!("{}/{}", layout::INDEX, skipped.name), &skipped.error);
+        report.vault_problem(&format!("{}/{}", layout::INDEX, skipped.name), &skipped.error);
     }
     for (name, error) in &history.skipped {
-        report.vault_problem(format!("{}/{name}", layout::LOG), error);
+        report.vault_problem(&format!("{}/{name}", layout::LOG), error);
     }
     for (name, error) in &snapshots.skipped {
-        report.vault_problem(format!("{}/{name}", layout::SNAPSHOTS), error);
+        report.vault_problem(&format!("{}/{name}", layout::SNAPSHOTS), error);
     }
     check_history(&history, &snapshots, report);
     let now_us = clock.now().as_microsecond();

@@ -224,7 +224,7 @@ fn check_pack(
         // Records of a crashed run are in no index: nothing refers to them.
         let Some(form) = form else { continue };
         if let Err(error) = reader.read(&form, &mut plain) {
-            report.vault_problem(format!("{path} record {number}"), &error);
+            report.vault_problem(&format!("{path} record {number}"), &error);
             bad.records.insert((name, number), error.to_string());
         }
     }
