@@ -140,13 +140,19 @@ impl<S: Store> CacheStore<S> {
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        self.bring(path, claimed)
+        self.bring(path, claimed, None)
     }
 
     /// Brings the first of the blocks that were claimed, and with it, if that is a request anyway, the others.
-    fn bring(&self, path: &ObjectPath, claimed: Range<u64>) -> Result<Arc<[u8]>, StoreError> {
+    fn bring(
+        &self,
+        path: &ObjectPath,
+        claimed: Range<u64>,
+        object_len: Option<u64>,
+    ) -> Result<Arc<[u8]>, StoreError> {
         let first = claimed.start;
-        let outcome = self.block_from_disk(path, first).map_or_else(|| self.fetch(path, claimed.clone()), Ok);
+        let fetch = || self.fetch(path, claimed.clone(), object_len);
+        let outcome = self.block_from_disk(path, first).map_or_else(fetch, Ok);
         let mut state = self.state();
         for number in claimed {
             state.on_the_way.remove(&(path.clone(), number));
@@ -163,16 +169,27 @@ impl<S: Store> CacheStore<S> {
         self.disk.as_ref().filter(|_| !self.is_direct())?.block(path.file_name(), number).map(Into::into)
     }
 
-    fn fetch(&self, path: &ObjectPath, blocks: Range<u64>) -> Result<Arc<[u8]>, StoreError> {
-        let (number, start) = (blocks.start, blocks.start * BLOCK);
-        let size = self.size(path)?;
+    /// Without asking for the object's size if somebody says what it should be; the store is asked if it is not that long.
+    fn fetch(
+        &self,
+        path: &ObjectPath,
+        blocks: Range<u64>,
+        object_len: Option<u64>,
+    ) -> Result<Arc<[u8]>, StoreError> {
+        let start = blocks.start * BLOCK;
+        let size = object_len.map_or_else(|| self.size(path), Ok)?;
         let most = (blocks.end - blocks.start) * BLOCK;
         let length = usize::try_from(size.saturating_sub(start).min(most)).unwrap_or(0);
         if length == 0 {
             return Ok(Arc::from([]));
         }
-        let bytes = self.inner.get_range(path, start, length)?;
-        self.keep_blocks(path, number, &bytes);
+        let bytes = match self.inner.get_range(path, start, length) {
+            Err(StoreError::ShortRead { .. }) if object_len.is_some() => {
+                return self.fetch(path, blocks, None);
+            }
+            fetched => fetched?,
+        };
+        self.keep_blocks(path, blocks.start, &bytes);
         let end = bytes.len().min(usize::try_from(BLOCK).unwrap_or(usize::MAX));
         Ok(bytes[..end].into())
     }
@@ -236,11 +253,20 @@ impl<S: Store> Store for CacheStore<S> {
         let length = into.len();
         let short = || StoreError::ShortRead { path: path.to_string(), offset, length };
         let end = offset.checked_add(length as u64).ok_or_else(short)?;
-        let mut at = offset;
+        let (mut at, mut sure) = (offset, false);
         while at < end {
             let block = self.block(path, at / BLOCK)?;
             let skip = usize::try_from(at % BLOCK).unwrap_or(usize::MAX);
-            let rest = block.get(skip..).filter(|rest| !rest.is_empty()).ok_or_else(short)?;
+            let rest = block.get(skip..).unwrap_or_default();
+            if rest.is_empty() {
+                if sure || self.size(path)? < end {
+                    return Err(short());
+                }
+                // It is as long as the store says, not as somebody said who fetched ahead.
+                self.distrust(path);
+                sure = true;
+                continue;
+            }
             let done = usize::try_from(at - offset).unwrap_or(usize::MAX);
             let part = rest.len().min(length - done);
             into[done..done + part].copy_from_slice(&rest[..part]);
@@ -249,12 +275,11 @@ impl<S: Store> Store for CacheStore<S> {
         Ok(())
     }
 
-    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
-        let last = offset.saturating_add(length as u64).saturating_sub(1);
-        if !self.is_ranged(path) || length == 0 {
+    fn fetch_ahead(&self, path: &ObjectPath, part: Range<u64>, object_len: u64) -> Result<(), StoreError> {
+        if !self.is_ranged(path) {
             return Ok(());
         }
-        for number in offset / BLOCK..=last / BLOCK {
+        for number in part.start / BLOCK..part.end.min(object_len).div_ceil(BLOCK) {
             let claimed = {
                 let mut state = self.state();
                 if state.blocks.contains(&(path.clone(), number)) {
@@ -263,7 +288,7 @@ impl<S: Store> Store for CacheStore<S> {
                 state.claim(path, number)
             };
             if let Some(claimed) = claimed {
-                self.bring(path, claimed)?;
+                self.bring(path, claimed, Some(object_len))?;
             }
         }
         Ok(())

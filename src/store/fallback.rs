@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -171,11 +171,11 @@ impl<S: Store> Store for FallbackStore<S> {
         Ok(())
     }
 
-    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
+    fn fetch_ahead(&self, path: &ObjectPath, part: Range<u64>, object_len: u64) -> Result<(), StoreError> {
         if self.is_bad(path) {
             return Ok(());
         }
-        self.ask(|store| store.fetch_ahead(path, offset, length))
+        self.ask(|store| store.fetch_ahead(path, part.clone(), object_len))
     }
 
     fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {

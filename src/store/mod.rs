@@ -32,7 +32,7 @@ mod throttle;
 mod conformance;
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 pub use cache::CacheStore;
@@ -143,8 +143,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Says that these bytes will be read soon, and returns when they are nearer, if the store has a nearer place for them;
     /// several threads may bring several things at once. Nothing is promised, and a failure is the last word on nothing.
-    fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
-        let _ = (path, offset, length);
+    /// `object_len` is how long the object should be: who fetches more than was asked for need not ask for that.
+    fn fetch_ahead(&self, path: &ObjectPath, part: Range<u64>, object_len: u64) -> Result<(), StoreError> {
+        let _ = (path, part, object_len);
         Ok(())
     }
 
@@ -218,8 +219,13 @@ macro_rules! forward_store {
             fn get_range(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
                 (**self).get_range(path, offset, length)
             }
-            fn fetch_ahead(&self, path: &ObjectPath, offset: u64, length: usize) -> Result<(), StoreError> {
-                (**self).fetch_ahead(path, offset, length)
+            fn fetch_ahead(
+                &self,
+                path: &ObjectPath,
+                part: Range<u64>,
+                object_len: u64,
+            ) -> Result<(), StoreError> {
+                (**self).fetch_ahead(path, part, object_len)
             }
             fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
                 (**self).size(path)

@@ -6,6 +6,7 @@
 //! miss and never a chunk that is wrongly believed to be stored. Chunk ids in it are keyed hashes; it
 //! holds no plaintext.
 
+mod entry;
 mod whole;
 
 use std::borrow::Borrow;
@@ -18,12 +19,13 @@ use std::time::Duration;
 use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use self::entry::Entry;
 use super::core::Core;
 use super::error::VaultError;
 use super::layout;
 use crate::chunk::Class;
 use crate::crypto::secret::Secret32;
-use crate::format::directory::{Encoding, Record};
+use crate::format::directory::Record;
 use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::ids::{ChunkId, ObjectName};
@@ -51,6 +53,8 @@ pub struct Location {
     pub pack: ObjectName,
     /// The pack's header with extension.
     pub header: Vec<u8>,
+    /// The pack's length, in bytes; nothing but a hint.
+    pub pack_len: u64,
     /// Number of the record in the pack.
     pub number: u32,
     /// Offset of the record in the pack, in bytes.
@@ -65,6 +69,7 @@ struct PackRow {
     object: i64,
     name: ObjectName,
     header: Vec<u8>,
+    len: u64,
 }
 
 /// Rows of packs at hand: look-ups come in runs of the same few packs.
@@ -322,8 +327,8 @@ impl ChunkIndex {
                 entry.decode(&self.key, row.get_ref(2)?.as_blob().unwrap_or_default())
                 && record.class == class
             {
-                let number = entry.number;
-                forms.push(Location { pack: pack.name, header: pack.header, number, offset, record });
+                let (number, PackRow { name, header, len, .. }) = (entry.number, pack);
+                forms.push(Location { pack: name, header, pack_len: len, number, offset, record });
             }
         }
         forms.sort_by_key(|location| location.record.encoding.depth());
@@ -336,10 +341,10 @@ impl ChunkIndex {
         let known = if let Some(row) = rows.get(&number) {
             row.clone()
         } else {
-            let mut statement =
-                self.connection.prepare_cached("SELECT object, name, header FROM packs WHERE pack = ?1")?;
-            let found = statement.query_row([number], |row| {
-                Ok(PackRow { object: row.get(0)?, name: ObjectName(row.get(1)?), header: row.get(2)? })
+            let select = "SELECT object, name, header, object_len FROM packs WHERE pack = ?1";
+            let found = self.connection.prepare_cached(select)?.query_row([number], |row| {
+                let (object, name, header) = (row.get(0)?, ObjectName(row.get(1)?), row.get(2)?);
+                Ok(PackRow { object, name, header, len: row.get::<_, i64>(3)?.cast_unsigned() })
             });
             let Some(row) = found.optional()? else { return Ok(None) };
             rows.put(number, row.clone());
@@ -455,65 +460,6 @@ pub(crate) fn located(pack: &PackEntry) -> impl Iterator<Item = (u32, u64, &Reco
     })
 }
 
-/// One cached look-up and all that its checksum covers.
-struct Entry<'a> {
-    id: ChunkId,
-    pack: ObjectName,
-    header: &'a [u8],
-    number: u32,
-}
-
-const CHECK_LEN: usize = 8;
-const ENTRY_LEN: usize = 8 + 3 + 4 + 4 + 16;
-
-impl Entry<'_> {
-    fn encode(&self, key: &Secret32, offset: u64, record: &Record) -> [u8; ENTRY_LEN + CHECK_LEN] {
-        let mut bytes = [0; ENTRY_LEN + CHECK_LEN];
-        bytes[..8].copy_from_slice(&offset.to_le_bytes());
-        bytes[8] = record.class.code();
-        bytes[9] = record.encoding.code();
-        bytes[10] = record.encoding.depth();
-        bytes[11..15].copy_from_slice(&record.plain_len.to_le_bytes());
-        bytes[15..19].copy_from_slice(&record.stored_len.to_le_bytes());
-        if let Some(base) = record.encoding.base() {
-            bytes[19..35].copy_from_slice(&base.0);
-        }
-        let check = self.check(key, &bytes[..ENTRY_LEN]);
-        bytes[ENTRY_LEN..].copy_from_slice(&check);
-        bytes
-    }
-
-    fn decode(&self, key: &Secret32, bytes: &[u8]) -> Option<(u64, Record)> {
-        let (entry, check) = bytes.split_at_checked(ENTRY_LEN)?;
-        if self.check(key, entry) != check {
-            return None;
-        }
-        let u32_at = |at: usize| entry[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        let encoding = match entry[9] {
-            0 => Encoding::Plain,
-            1 => Encoding::Zstd,
-            _ => Encoding::Delta { base: ChunkId(*entry[19..].first_chunk()?), depth: entry[10] },
-        };
-        let record = Record {
-            id: self.id,
-            class: Class::from_code(entry[8])?,
-            encoding,
-            plain_len: u32_at(11)?,
-            stored_len: u32_at(15)?,
-        };
-        Some((u64::from_le_bytes(*entry.first_chunk()?), record))
-    }
-
-    fn check(&self, key: &Secret32, entry: &[u8]) -> [u8; CHECK_LEN] {
-        let mut hasher = blake3::Hasher::new_keyed(key.expose());
-        hasher.update(&self.id.0).update(&self.pack.0).update(&self.number.to_le_bytes()).update(entry);
-        hasher.update(self.header);
-        let mut check = [0; CHECK_LEN];
-        hasher.finalize_xof().fill(&mut check);
-        check
-    }
-}
-
 fn open_cache_file(folder: &Path) -> Option<(Connection, PathBuf)> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
@@ -562,28 +508,6 @@ fn open_temporary() -> Result<Connection, rusqlite::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_rotten_entry_is_a_miss() {
-        let key = Secret32::new([3; 32]);
-        let record = Record {
-            id: ChunkId([1; 16]),
-            class: Class::Page,
-            encoding: Encoding::Delta { base: ChunkId([2; 16]), depth: 1 },
-            plain_len: 65_536,
-            stored_len: 300,
-        };
-        let entry = Entry { id: record.id, pack: ObjectName([4; 32]), header: &[5; 72], number: 9 };
-        let bytes = entry.encode(&key, 77, &record);
-        assert_eq!(entry.decode(&key, &bytes), Some((77, record)));
-        for position in 0..bytes.len() {
-            let mut rotten = bytes;
-            rotten[position] ^= 4;
-            assert_eq!(entry.decode(&key, &rotten), None);
-        }
-        let elsewhere = Entry { number: 8, ..entry };
-        assert_eq!(elsewhere.decode(&key, &bytes), None);
-    }
 
     #[test]
     fn a_broken_cache_file_is_replaced() {

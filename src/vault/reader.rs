@@ -53,8 +53,10 @@ impl ChunkPlan {
         if let Some(base) = &form.base {
             base.fetch_ahead(store)?;
         }
+        let Location { offset, pack_len, record, .. } = &form.location;
         let path = layout::object_path(ObjectKind::PagePack, form.location.pack)?;
-        Ok(store.fetch_ahead(&path, form.location.offset, form.location.record.stored_len as usize)?)
+        let end = offset.saturating_add(u64::from(record.stored_len));
+        Ok(store.fetch_ahead(&path, *offset..end, *pack_len)?)
     }
 
     /// The plan reduced to one stored form, for checks.

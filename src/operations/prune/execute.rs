@@ -110,6 +110,7 @@ impl PrunePlan {
                     let location = Location {
                         pack: pack.name,
                         header: pack.header.clone(),
+                        pack_len: pack.object_len,
                         number,
                         offset,
                         record: *record,

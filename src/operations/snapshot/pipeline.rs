@@ -33,6 +33,8 @@ use crate::vault::{Snapshot, Vault, VaultError};
 
 /// Buffers of 64 KiB in circulation: 8 MiB.
 const BUFFERS: usize = 128;
+/// The same where a writer waits for the reader, which therefore runs ahead of the encoders as far as it may: 32 MiB.
+const BUFFERS_AHEAD: usize = 512;
 /// One in so many chunks that the vault is believed to have already is read to make sure.
 const SAMPLE: u64 = 64;
 
@@ -165,12 +167,16 @@ impl<'v> ImageWriter<'v> {
         still_allowed: &dyn Fn(&S) -> Result<()>,
         release: impl FnOnce(S) -> Result<T>,
     ) -> Result<(StoredPages<'i, 'v>, T)> {
-        let (home, pool) = bounded(BUFFERS);
-        for _ in 0..BUFFERS.min(usize::try_from(chunk_count(self.image_len)).unwrap_or(BUFFERS)) {
+        let buffers = match self.hashing {
+            Hashing::Along => BUFFERS,
+            Hashing::Afterwards => BUFFERS_AHEAD,
+        };
+        let (home, pool) = bounded(buffers);
+        for _ in 0..buffers.min(usize::try_from(chunk_count(self.image_len)).unwrap_or(buffers)) {
             let _ = home.try_send(Vec::new());
         }
-        let (hash_queue, hash_inbox) = bounded::<Arc<Buffer>>(BUFFERS);
-        let (jobs, job_inbox) = bounded::<Job>(BUFFERS);
+        let (hash_queue, hash_inbox) = bounded::<Arc<Buffer>>(buffers);
+        let (jobs, job_inbox) = bounded::<Job>(buffers);
         let tally = Tally::default();
         let sink = writer.sink()?;
         let (vault, level) = (self.vault, self.level);

@@ -76,8 +76,8 @@ fn ranges_are_read_in_blocks_ahead_and_from_disk_the_next_time() {
         assert!(store.get_range(&path, 9_499_999, 2).is_err());
         let counts = store.inner.counts();
         let (ranges, sizes) = (counts.of(OperationKind::ReadRange), counts.of(OperationKind::Size));
-        // 10 blocks: 1, 2, 2, 2, 2, 1.
-        assert_eq!((ranges.requests, sizes.requests), if round == 0 { (6, 1) } else { (0, 0) });
+        // 10 blocks: 1, 2, 2, 2, 2, 1. Only what is beyond the end is asked for the second time.
+        assert_eq!((ranges.requests, sizes.requests), (if round == 0 { 6 } else { 0 }, 1));
     }
     let store = counted(folder.path(), &inner);
     let damaged = folder.path().join(&path.file_name()[..2]).join(format!("{}.3", path.file_name()));
@@ -133,7 +133,8 @@ fn what_is_fetched_ahead_by_many_is_fetched_once() {
                     if at >= bytes.len() {
                         break;
                     }
-                    store.fetch_ahead(&path, at as u64, 60_000.min(bytes.len() - at)).unwrap();
+                    let end = bytes.len().min(at + 60_000);
+                    store.fetch_ahead(&path, at as u64..end as u64, bytes.len() as u64).unwrap();
                 }
             });
         }
@@ -144,9 +145,27 @@ fn what_is_fetched_ahead_by_many_is_fetched_once() {
     assert_eq!(store.get_range(&path, 0, bytes.len()).unwrap(), bytes);
     assert_eq!(fetched().requests, before);
     // Beyond the end there is nothing.
-    assert!(store.fetch_ahead(&named("packs/00", b"none"), 0, 10).unwrap_err().is_not_found());
-    store.fetch_ahead(&path, 1 << 40, 10).unwrap();
+    assert!(store.fetch_ahead(&named("packs/00", b"none"), 0..10, 10).unwrap_err().is_not_found());
+    store.fetch_ahead(&path, 1 << 40..(1 << 40) + 10, bytes.len() as u64).unwrap();
     assert!(store.get_range(&path, 9_499_999, 2).is_err());
+    // Its length was said, and so not asked for.
+    assert_eq!(store.inner.counts().of(OperationKind::Size).requests, 1);
+}
+
+#[test]
+fn a_length_that_is_wrongly_said_does_no_harm() {
+    let bytes = noise(2_500_000);
+    for said in [1_000_000, 1_048_576, 2_200_000, 2_500_000, 2_500_001, 9_000_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let (inner, path) = with_pack(&bytes);
+        let store = counted(folder.path(), &inner);
+        for start in (0..bytes.len() as u64).step_by(300_000) {
+            store.fetch_ahead(&path, start..start + 300_000, said).unwrap();
+        }
+        assert_eq!(store.get_range(&path, 0, bytes.len()).unwrap(), bytes);
+        assert!(store.get_range(&path, 2_499_999, 2).is_err());
+        assert_eq!(store.size(&path).unwrap(), 2_500_000);
+    }
 }
 
 #[test]

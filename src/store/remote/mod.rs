@@ -256,17 +256,22 @@ impl Store for RemoteStore {
         let short = || StoreError::ShortRead { path: self.shown(path.as_str()), offset, length };
         let end = offset.checked_add(length as u64).ok_or_else(short)?;
         let key = self.key(path.as_str());
-        let read = self.operator.read_with(&key).range(offset..end).into_future();
-        let read = self.run("read", path.as_str(), length as u64, read);
-        match read {
-            Ok(buffer) if buffer.len() == length => {
-                let mut at = 0;
-                for piece in buffer {
-                    into[at..at + piece.len()].copy_from_slice(&piece);
-                    at += piece.len();
+        // As it comes: the answer is nowhere a second time.
+        let read = async {
+            let mut stream = self.operator.reader(&key).await?.into_stream(offset..end).await?;
+            let mut at = 0;
+            while let Some(piece) = stream.try_next().await? {
+                for part in piece {
+                    if let Some(place) = into.get_mut(at..at + part.len()) {
+                        place.copy_from_slice(&part);
+                    }
+                    at += part.len();
                 }
-                Ok(())
             }
+            Ok(at)
+        };
+        match self.run("read", path.as_str(), length as u64, read) {
+            Ok(received) if received == length => Ok(()),
             Ok(_) => Err(short()),
             Err(error) if error.is_not_found() => Err(error),
             // Services disagree on what to say of a range beyond the end.
