@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use pagevault::clock::{Clock, SystemClock};
 use pagevault::crypto::unlock::Unlocker;
+use pagevault::ids::VaultId;
 use pagevault::monitor::Monitor;
 use pagevault::operations::host::this_host;
 use pagevault::operations::snapshot::Host;
-use pagevault::store::{FallbackStore, Store};
+use pagevault::operations::sync::identity;
+use pagevault::store::{FallbackStore, Store, Told};
 use pagevault::vault::{LocalFolders, LockedVault, Vault, VaultError};
 use pagevault::{Error, ErrorKind, Result};
 
@@ -49,7 +51,7 @@ pub(crate) struct Context {
     /// The time.
     pub(crate) clock: SystemClock,
     /// What a store with copies said.
-    from_copies: Arc<Mutex<Vec<String>>>,
+    from_copies: Arc<Mutex<Vec<Told>>>,
 }
 
 /// Where the vault is.
@@ -153,9 +155,10 @@ impl Context {
     fn open_store_with_copies(&self, named: &[PathBuf]) -> Result<Box<dyn Store>> {
         let mut copies = Vec::new();
         for place in self.copies(named) {
-            match self.places.find(&place) {
+            match self.places.find_copy(&place) {
                 Ok(Some(copy)) => copies.push(copy),
                 Ok(None) => self.progress.warn(&format!("there is no copy at {}", shown(&place))),
+                Err(error) if error.kind() == ErrorKind::Usage && !named.is_empty() => return Err(error),
                 Err(error) => self.progress.warn(&format!("a copy is not used: {error}")),
             }
         }
@@ -170,20 +173,48 @@ impl Context {
         if copies.is_empty() {
             return Ok(store);
         }
+        let own = identity(&*store);
+        copies.retain(|copy| self.is_copy_of(&own, &**copy));
         let heard = Arc::clone(&self.from_copies);
-        let say = move |message: &str| {
-            heard.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+        let say = move |told: &Told| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(told.clone());
         };
-        Ok(Box::new(FallbackStore::new(store, copies, Box::new(say))))
+        let is_silent = match &own {
+            // It was waited for once, which is enough.
+            Err(error) if store.is_remote() && error.kind() == ErrorKind::Failed => {
+                self.progress.warn(&format!("{error}; the copies are read instead"));
+                true
+            }
+            _ => false,
+        };
+        let store = FallbackStore::new(store, copies, Box::new(say));
+        Ok(Box::new(if is_silent { store.with_silent_first() } else { store }))
+    }
+
+    /// Whether it is of the same vault, as far as that can be told: what the vault itself has lost, a copy may still have.
+    fn is_copy_of(&self, own: &Result<VaultId>, copy: &dyn Store) -> bool {
+        let place = copy.describe();
+        match (own, identity(copy)) {
+            (Ok(own), Ok(theirs)) if *own != theirs => {
+                self.progress.warn(&format!("{place} holds another vault, {theirs}, and is not used"));
+                false
+            }
+            (_, Err(error)) => {
+                self.progress.warn(&format!("a copy is not used: {error}"));
+                false
+            }
+            _ => true,
+        }
     }
 
     /// Says what had to be taken from copies.
     pub(crate) fn say_what_came_from_copies(&self) {
         let said = std::mem::take(&mut *self.from_copies.lock().unwrap_or_else(PoisonError::into_inner));
-        for message in &said {
+        for told in &said {
+            let (Told::Mendable(message) | Told::Silent(message)) = told;
             self.progress.warn(message);
         }
-        if !said.is_empty() {
+        if said.iter().any(|told| matches!(told, Told::Mendable(_))) {
             self.progress
                 .note("hint: `pagevault sync --vault COPY --verify VAULT` mends the vault from the copy");
         }

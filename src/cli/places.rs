@@ -9,6 +9,9 @@ use pagevault::{Error, ErrorKind, Result};
 use super::environment::Environment;
 use super::requests::RequestLog;
 
+/// How often a request to a copy is made again, unless its address says otherwise.
+const RETRIES_OF_COPIES: u32 = 2;
+
 /// Opens stores. May be used from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Opener {
@@ -30,9 +33,18 @@ impl Opener {
 
     /// The store at a place; `None` if it is a folder that does not exist.
     pub(crate) fn find(&self, place: &Path) -> Result<Option<Box<dyn Store>>> {
+        self.find_with(place, None)
+    }
+
+    /// As [`find`](Self::find), for a copy that is read only if something is wrong: less patience, where the address asks for none.
+    pub(crate) fn find_copy(&self, place: &Path) -> Result<Option<Box<dyn Store>>> {
+        self.find_with(place, Some(RETRIES_OF_COPIES))
+    }
+
+    fn find_with(&self, place: &Path, retries: Option<u32>) -> Result<Option<Box<dyn Store>>> {
         let folder = absolute(place)?;
         if let Some(address) = address(&folder) {
-            return self.remote(address).map(Some);
+            return self.remote(address, retries).map(Some);
         }
         match folder.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -53,13 +65,13 @@ impl Opener {
     }
 
     #[cfg(feature = "remote")]
-    fn remote(&self, address: &str) -> Result<Box<dyn Store>> {
-        super::remote::open(address, self)
+    fn remote(&self, address: &str, retries: Option<u32>) -> Result<Box<dyn Store>> {
+        super::remote::open(address, retries, self)
     }
 
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_self, reason = "as with the feature")]
-    fn remote(&self, _: &str) -> Result<Box<dyn Store>> {
+    fn remote(&self, _: &str, _: Option<u32>) -> Result<Box<dyn Store>> {
         Err(Error::new(ErrorKind::Usage, "this build of pagevault keeps vaults in folders only")
             .with_hint("name a folder, or install pagevault with the feature `remote`"))
     }
@@ -72,8 +84,14 @@ pub(crate) fn address(place: &Path) -> Option<&str> {
 
 /// A folder as an absolute path; an address as it is.
 pub(crate) fn absolute(folder: &Path) -> Result<PathBuf> {
-    if let Ok(local) = folder.strip_prefix("file:") {
-        return Ok(Path::new("/").join(local));
+    if let Some(local) = folder.to_str().and_then(|text| text.strip_prefix("file:")) {
+        let path = local.strip_prefix("//localhost").or_else(|| local.strip_prefix("//")).unwrap_or(local);
+        if !path.starts_with('/') {
+            let message = format!("{}: a file address names a whole path", folder.display());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .with_hint("as in file:///srv/vault, with three slashes; or name the folder as it is"));
+        }
+        return Ok(PathBuf::from(path));
     }
     if address(folder).is_some() {
         return Ok(folder.to_path_buf());
@@ -84,6 +102,25 @@ pub(crate) fn absolute(folder: &Path) -> Result<PathBuf> {
             format!("{:?} cannot be the place of a vault: {error}", folder.display()),
         )
     })
+}
+
+/// Whether an address can be one, as far as that can be told without asking its service.
+pub(crate) fn check_address(text: &str) -> std::result::Result<(), String> {
+    absolute(Path::new(text)).map_err(|error| error.to_string())?;
+    #[cfg(feature = "remote")]
+    if address(Path::new(text)).is_some() {
+        text.parse::<pagevault::store::RemoteAddress>().map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Whether one place is the other, or lies within it.
+pub(crate) fn is_within(inner: &Path, outer: &Path) -> bool {
+    let of = |place: &Path| match address(place) {
+        Some(_) => PathBuf::from(shown(place).trim_end_matches('/')),
+        None => place.canonicalize().or_else(|_| absolute(place)).unwrap_or_else(|_| place.to_path_buf()),
+    };
+    of(inner).starts_with(of(outer))
 }
 
 /// The place as it was named, without what an address may hold besides.
@@ -118,10 +155,21 @@ mod tests {
     }
 
     #[test]
+    fn a_place_within_another_is_known() {
+        let within = |inner: &str, outer: &str| is_within(Path::new(inner), Path::new(outer));
+        assert!(within("s3://b/v/sub?region=x", "s3://b/v") && within("s3://b/v/", "s3://b/v?rate=1"));
+        assert!(!within("s3://b/vault", "s3://b/v") && !within("s3://c/v", "s3://b/v"));
+        assert!(within("/none/v/sub", "file:///none/v") && !within("/none/v", "/none/v/sub"));
+    }
+
+    #[test]
     fn an_address_stays_and_a_folder_becomes_absolute() {
         let of = |text: &str| absolute(Path::new(text)).unwrap();
         assert_eq!(of("s3://bucket/vault"), Path::new("s3://bucket/vault"));
         assert_eq!(of("file:///srv/vault"), Path::new("/srv/vault"));
+        assert_eq!(of("file://localhost/srv/vault"), Path::new("/srv/vault"));
+        assert_eq!(of("file:/srv/vault"), Path::new("/srv/vault"));
+        assert!(absolute(Path::new("file://srv/vault")).is_err());
         assert!(of("relative").is_absolute());
         assert!(absolute(Path::new("")).is_err());
     }

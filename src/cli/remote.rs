@@ -17,10 +17,11 @@ const CACHE_LIMIT: u64 = 2 << 30;
 /// Ranges are read from packs.
 const PACKS: &str = "packs";
 
-/// The store at `address`.
-pub(crate) fn open(address: &str, places: &Opener) -> Result<Box<dyn Store>> {
+/// The store at `address`; `retries` counts if the address says nothing of them.
+pub(crate) fn open(address: &str, retries: Option<u32>, places: &Opener) -> Result<Box<dyn Store>> {
     let environment = &places.environment;
     let address = completed(address.parse()?, environment);
+    let address = address.with_default("retries", retries.map(|number| number.to_string()));
     let client = RemoteStore::open(&address, &credentials(environment))?;
     let limits = client.limits();
     let counted = Arc::new(CountingStore::new(client));

@@ -128,14 +128,32 @@ impl StoreError {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let (kind, hint) = match &error {
+            StoreError::Other { path, .. } if path.starts_with("sftp://") => (
+                ErrorKind::Failed,
+                Some(
+                    "try `sftp` to that host by hand: the keys and known hosts are those of ssh; the options key=FILE and known-hosts=add name a key and trust a new host",
+                ),
+            ),
+            StoreError::Other { path, .. } if path.contains("://") => {
+                (ErrorKind::Failed, Some("docs/offsite.md says what each service needs"))
+            }
             StoreError::InvalidPath { .. } | StoreError::Other { .. } => (ErrorKind::Failed, None),
             StoreError::InvalidAddress { .. } => (
                 ErrorKind::Usage,
                 Some("addresses look like s3://bucket/prefix; docs/offsite.md has them all"),
             ),
-            StoreError::Temporary { .. } => {
-                (ErrorKind::Failed, Some("try again later; what is stored already is intact"))
-            }
+            StoreError::Temporary { .. } => (
+                ErrorKind::Failed,
+                Some(
+                    "try again later, or look at the address and its endpoint; what is stored already is intact",
+                ),
+            ),
+            StoreError::PermissionDenied { path, .. } if path.starts_with("webdav") => (
+                ErrorKind::Failed,
+                Some(
+                    "look at PAGEVAULT_WEBDAV_USER and PAGEVAULT_WEBDAV_PASSWORD, and at what the server allows them to do",
+                ),
+            ),
             StoreError::NotFound { .. } => (ErrorKind::NotFound, None),
             StoreError::TooLarge { .. } | StoreError::ShortRead { .. } => {
                 (ErrorKind::Damage, Some("`pagevault repair` shows what can be made good"))

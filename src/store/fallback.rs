@@ -22,17 +22,50 @@ const SUBSTITUTES: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// No object is longer (docs/format.md, section 12).
 const LONGEST: u64 = 64 << 20;
 
+/// Something that should be known of copies, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// The first lacks something, or has it damaged, and a copy has it: it can be mended.
+    Mendable(String),
+    /// The first, or a copy, does not answer.
+    Silent(String),
+}
+
 /// Hears what came from where.
-pub type Say = Box<dyn Fn(&str) + Send + Sync>;
+pub type Say = Box<dyn Fn(&Told) + Send + Sync>;
 
 /// Wraps a store and turns to copies where it fails.
 pub struct FallbackStore<S> {
     inner: S,
-    copies: Vec<Box<dyn Store>>,
+    copies: Vec<Copy>,
     say: Say,
     state: Mutex<State>,
     /// The first did not answer once, however long it was waited: the copies are asked alone.
     silent: AtomicBool,
+}
+
+/// A copy, which is not asked any more when it has not answered once.
+#[derive(Debug)]
+struct Copy {
+    store: Box<dyn Store>,
+    silent: AtomicBool,
+}
+
+impl Copy {
+    /// `None` if it does not answer.
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
+    ) -> Option<Result<T, StoreError>> {
+        if self.silent.load(Ordering::Relaxed) {
+            return None;
+        }
+        let outcome = request(&*self.store);
+        if matches!(outcome, Err(StoreError::Temporary { .. })) {
+            self.silent.store(true, Ordering::Relaxed);
+        }
+        Some(outcome)
+    }
 }
 
 struct State {
@@ -40,7 +73,7 @@ struct State {
     /// Objects that the first store was seen not to have as they should be.
     bad: HashSet<ObjectPath>,
     /// What was said already.
-    said: HashSet<String>,
+    said: HashSet<Told>,
 }
 
 impl<S: Store> std::fmt::Debug for FallbackStore<S> {
@@ -57,7 +90,16 @@ impl<S: Store> FallbackStore<S> {
     pub fn new(inner: S, copies: Vec<Box<dyn Store>>, say: Say) -> Self {
         let substitutes = LruCache::new(SUBSTITUTES);
         let state = Mutex::new(State { substitutes, bad: HashSet::new(), said: HashSet::new() });
+        let copy = |store| Copy { store, silent: AtomicBool::new(false) };
+        let copies = copies.into_iter().map(copy).collect();
         Self { inner, copies, say, state, silent: AtomicBool::new(false) }
+    }
+
+    /// The first is known not to answer.
+    #[must_use]
+    pub fn with_silent_first(self) -> Self {
+        self.silent.store(true, Ordering::Relaxed);
+        self
     }
 
     /// Asks the first store, unless it is known not to answer.
@@ -80,10 +122,21 @@ impl<S: Store> FallbackStore<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, message: String) {
-        if !self.state().said.contains(&message) {
-            (self.say)(&message);
-            self.state().said.insert(message);
+    fn say(&self, told: Told) {
+        if !self.state().said.contains(&told) {
+            (self.say)(&told);
+            self.state().said.insert(told);
+        }
+    }
+
+    /// Of what is asked of a copy because the first does not answer, it is enough to hear that.
+    fn say_of(&self, path: &ObjectPath, why: &str, copy: &Copy) {
+        let copy = copy.store.describe();
+        if self.silent.load(Ordering::Relaxed) {
+            let first = self.inner.describe();
+            self.say(Told::Silent(format!("{first} does not answer; the copy {copy} is read instead")));
+        } else {
+            self.say(Told::Mendable(format!("{path} {why}; it was read from the copy {copy}")));
         }
     }
 
@@ -93,10 +146,10 @@ impl<S: Store> FallbackStore<S> {
             return Some(Arc::clone(bytes));
         }
         for copy in &self.copies {
-            if let Ok(bytes) = copy.get(path, limit)
+            if let Some(Ok(bytes)) = copy.ask(|store| store.get(path, limit))
                 && is_genuine(path, &bytes)
             {
-                self.say(format!("{path} {why}; it was read from the copy {}", copy.describe()));
+                self.say_of(path, why, copy);
                 let bytes: Arc<[u8]> = bytes.into();
                 let mut state = self.state();
                 state.substitutes.put(path.clone(), Arc::clone(&bytes));
@@ -143,7 +196,7 @@ impl<S: Store> Store for FallbackStore<S> {
 
     fn read_directly(&self, directly: bool) {
         self.inner.read_directly(directly);
-        self.copies.iter().for_each(|copy| copy.read_directly(directly));
+        self.copies.iter().for_each(|copy| copy.store.read_directly(directly));
     }
 
     fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
@@ -183,7 +236,8 @@ impl<S: Store> Store for FallbackStore<S> {
             Ok(size) => return Ok(size),
             Err(error) => error,
         };
-        self.copies.iter().find_map(|copy| copy.size(path).ok()).ok_or(error)
+        let size_in = |copy: &Copy| copy.ask(|store| store.size(path))?.ok();
+        self.copies.iter().find_map(size_in).ok_or(error)
     }
 
     fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
@@ -207,13 +261,16 @@ impl<S: Store> Store for FallbackStore<S> {
         };
         let mut outcome = self.ask(|store| store.list(folder, &mut once));
         for copy in &self.copies {
-            let listed = copy.list(folder, &mut once);
+            let Some(listed) = copy.ask(|store| store.list(folder, &mut once)) else { continue };
             match (&listed, &outcome) {
                 (Ok(()), Err(error)) => {
-                    self.say(format!("{error}; the copy {} was listed", copy.describe()));
+                    if !self.silent.load(Ordering::Relaxed) {
+                        let copy = copy.store.describe();
+                        self.say(Told::Mendable(format!("{error}; the copy {copy} was listed")));
+                    }
                     outcome = Ok(());
                 }
-                (Err(error), _) => self.say(format!("a copy is not used: {error}")),
+                (Err(error), _) => self.say(Told::Silent(format!("a copy is not used: {error}"))),
                 _ => {}
             }
         }
@@ -242,7 +299,7 @@ mod tests {
     ) -> (FallbackStore<Arc<MemoryStore>>, Heard) {
         let heard = Heard::default();
         let ear = Arc::clone(&heard);
-        let say: Say = Box::new(move |message| ear.lock().unwrap().push(message.to_owned()));
+        let say: Say = Box::new(move |told| ear.lock().unwrap().push(format!("{told:?}")));
         (FallbackStore::new(primary, vec![Box::new(copy)], say), heard)
     }
 
@@ -252,7 +309,7 @@ mod tests {
 
     #[test]
     fn without_copies_and_with_a_sound_first_it_conforms() {
-        let say: Say = Box::new(|message| panic!("{message}"));
+        let say: Say = Box::new(|told| panic!("{told:?}"));
         super::super::conformance::run(&FallbackStore::new(MemoryStore::new(), Vec::new(), say));
     }
 
@@ -308,7 +365,7 @@ mod tests {
         let gone = DisturbedStore::new(MemoryStore::new(), dead, 1);
         let heard = Heard::default();
         let ear = Arc::clone(&heard);
-        let say: Say = Box::new(move |message| ear.lock().unwrap().push(message.to_owned()));
+        let say: Say = Box::new(move |told| ear.lock().unwrap().push(format!("{told:?}")));
         let store = FallbackStore::new(gone, vec![Box::new(copy)], say);
         assert_eq!(store.get(&path, 1).unwrap(), b"x");
         assert!(store.list("packs", &mut |_| ControlFlow::Continue(())).is_ok());

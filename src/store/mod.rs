@@ -39,7 +39,7 @@ pub use cache::CacheStore;
 pub use counting::{CountingStore, Requests, StoreCounts};
 pub use disturbed::{Disturbance, DisturbedStore};
 pub use error::StoreError;
-pub use fallback::{FallbackStore, Say};
+pub use fallback::{FallbackStore, Say, Told};
 pub use fault::{Fault, FaultStore, LoggedOperation};
 pub use in_use::InUse;
 pub use local::LocalStore;

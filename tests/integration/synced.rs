@@ -183,7 +183,7 @@ fn a_restore_turns_to_a_copy_for_what_is_damaged_or_missing() {
             assert!(restore_to(&alone, &world.kept[1].0, &target).is_err());
             let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
             let ear = Arc::clone(&heard);
-            let say: Say = Box::new(move |message| ear.lock().unwrap().push(message.to_owned()));
+            let say: Say = Box::new(move |told| ear.lock().unwrap().push(format!("{told:?}")));
             let copies: Vec<Box<dyn Store>> = vec![Box::new(Arc::clone(&copy))];
             let vault = open_vault(Box::new(FallbackStore::new(hurt, copies, say))).unwrap();
             for (id, image) in &world.kept {
@@ -192,7 +192,10 @@ fn a_restore_turns_to_a_copy_for_what_is_damaged_or_missing() {
                 remove(&target);
             }
             let heard = heard.lock().unwrap();
-            assert!(heard.iter().any(|message| message.starts_with(folder)), "{folder}: {heard:?}");
+            assert!(
+                heard.iter().any(|message| message.starts_with(&format!("Mendable(\"{folder}"))),
+                "{folder}: {heard:?}"
+            );
         }
     }
 }

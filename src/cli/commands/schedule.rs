@@ -14,6 +14,7 @@ use super::super::args::{ScheduleCommand, Scope, StartedBy};
 use super::super::context::Context;
 use super::super::failure::Outcome;
 use super::super::files;
+use super::super::places;
 use super::super::service::databases;
 use super::super::text::{local_time, printable, shell_word};
 use super::super::units;
@@ -73,7 +74,9 @@ fn program(context: &Context, once: bool) -> Result<Vec<String>> {
     };
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| absolute(path).display().to_string());
     option("--config", Some(loaded.file.display().to_string()));
-    option("--vault", path(&context.globals.vault));
+    // It may be an address.
+    let vault = context.globals.vault.as_ref().map(|place| places::absolute(place)).transpose()?;
+    option("--vault", vault.map(|place| place.display().to_string()));
     option("--key-file", path(&context.globals.unlock.key_file));
     option("--password-file", path(&context.globals.unlock.password_file));
     option("--password-command", context.globals.unlock.password_command.clone());

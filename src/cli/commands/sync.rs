@@ -10,7 +10,7 @@ use pagevault::{Error, ErrorKind, Result};
 use super::super::args::SyncArgs;
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
-use super::super::places::shown;
+use super::super::places::{is_within, shown};
 use super::super::text::{milliseconds, printable, size};
 
 /// Copies the vault.
@@ -76,10 +76,20 @@ fn targets(args: &SyncArgs, context: &Context) -> Result<Vec<Target>> {
 }
 
 fn one(source: &dyn Store, target: &Target, args: &SyncArgs, context: &Context) -> Result<SyncReport> {
-    let destination = destination(&target.place, args, context)?;
-    if destination.describe() == source.describe() {
-        return Err(Error::new(ErrorKind::Usage, "it is the vault itself").with_hint("name another place"));
+    let own = PathBuf::from(source.describe());
+    let nested = if is_within(&target.place, &own) {
+        Some("it is the vault itself, or lies within it")
+    } else if is_within(&own, &target.place) {
+        Some("the vault lies within it")
+    } else {
+        None
+    };
+    if let Some(message) = nested {
+        return Err(Error::new(ErrorKind::Usage, message).with_hint(
+            "name a place apart from the vault: whatever happens to one should not happen to the other",
+        ));
     }
+    let destination = destination(&target.place, args, context)?;
     let request = SyncRequest {
         verify: args.verify.unwrap_or_default(),
         delete: target.delete,

@@ -116,7 +116,11 @@ impl Places<'_> {
 
     /// A folder, or an address as it stands.
     fn place(&self, text: &str) -> Result<PathBuf, String> {
-        if text.contains("://") { Ok(PathBuf::from(text)) } else { self.path(text) }
+        if !text.contains("://") {
+            return self.path(text);
+        }
+        super::places::check_address(text)?;
+        Ok(PathBuf::from(text))
     }
 }
 

@@ -192,6 +192,10 @@ impl FromStr for RemoteAddress {
                 let place = format!("{scheme}://{place}");
                 return Err(invalid(&place, &format!("it has no option {name:?}; there are {names}")));
             }
+            if name == "endpoint" && value.contains('@') {
+                let why = "its endpoint must not hold a user or a password";
+                return Err(invalid(&format!("{scheme}://{place}"), why));
+            }
             options.insert(name.to_owned(), value.to_owned());
         }
         let (host, user, path) = (host.to_owned(), user.map(str::to_owned), path.to_owned());
@@ -246,6 +250,7 @@ mod tests {
             "sftp://-oProxyCommand=x/y",
             "sftp://me:secret@host/y",
             "gs://b?key=secret",
+            "s3://b?endpoint=http://me:secret@host",
         ] {
             let error = parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

@@ -153,8 +153,21 @@ impl RemoteStore {
                     let why = "the bucket does not exist; make it first".to_owned();
                     return StoreError::InvalidAddress { address: self.place.clone(), why };
                 }
-                if why.contains("failed to load signing credential") {
+                let status = status_of(error);
+                if why.contains("failed to load signing credential") || matches!(status, Some(401 | 403)) {
                     return StoreError::PermissionDenied { path: place, operation };
+                }
+                if let Some(status) = status.filter(|_| why.trim_start().starts_with('<')) {
+                    // A page for people, in a language of the server's own.
+                    why = format!("the server answered with status {status}");
+                }
+                if operation == "write" && why.contains("NotImplemented") {
+                    why.push_str(
+                        "; for a server without conditional writes there is the option conditional=no",
+                    );
+                }
+                if why.contains("ssh error") && UNREACHABLE.iter().any(|words| why.contains(words)) {
+                    return StoreError::Temporary { path: place, operation, why };
                 }
                 if error.is_temporary() || kind == ErrorKind::RateLimited {
                     StoreError::Temporary { path: place, operation, why }
@@ -224,6 +237,23 @@ impl RemoteStore {
         }
         outcome
     }
+}
+
+/// What `ssh` says of a host that may be there the next time.
+const UNREACHABLE: [&str; 6] = [
+    "Connection refused",
+    "Connection reset",
+    "Connection closed",
+    "Connection timed out",
+    "No route to host",
+    "Temporary failure in name resolution",
+];
+
+/// The status of the HTTP answer that an error is about: it tells it among its circumstances only.
+fn status_of(error: &opendal::Error) -> Option<u16> {
+    let text = error.to_string();
+    let (_, rest) = text.split_once("status: ")?;
+    rest.get(..3)?.parse().ok()
 }
 
 impl Store for RemoteStore {
