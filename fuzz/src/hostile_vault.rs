@@ -140,7 +140,7 @@ fn mend(fixture: &Fixture, store: &MemoryStore) {
     let before = good(&vault);
     let (databases, busy_timeout) = (Vec::new(), Duration::ZERO);
     // Without a copy: that would rightly bring back what the log says was forgotten.
-    let request = RepairRequest { copy: None, databases, busy_timeout, read_data: true };
+    let request = RepairRequest { copy: None, databases, host: None, busy_timeout, read_data: true };
     let repair = plan(&vault, &request, &Silent).expect("a store in memory can be read");
     // What the key's owner forged may exceed what can be written; then the repair ends half done, and that is safe too.
     let _ = execute(&vault, &request, &repair, &clock, &Silent);

@@ -160,6 +160,7 @@ fn by_policy(
             id: snapshot.id,
             database: snapshot.manifest.database,
             kind: snapshot.manifest.kind,
+            is_image: snapshot.is_image(),
             created_at: snapshot.created_at(),
             tags: &snapshot.manifest.details.tags,
             pinned: history.pinned.contains(&snapshot.id),
@@ -200,14 +201,21 @@ fn named(
         }
         chosen.insert(snapshot.id);
     }
-    let mut left: BTreeMap<DatabaseId, (&str, usize)> = BTreeMap::new();
+    let stays = |snapshot: &&Snapshot| !chosen.contains(&snapshot.id);
+    let emptied = |(_, own): &(&DatabaseId, &Vec<&Snapshot>)| {
+        let (images, exports): (Vec<&Snapshot>, Vec<&Snapshot>) = own.iter().partition(|own| own.is_image());
+        // Exports are no snapshots to go back to: they do not make up for the last of those.
+        let counted = if images.is_empty() { exports } else { images };
+        !counted.iter().any(stays)
+    };
+    let mut databases: BTreeMap<DatabaseId, Vec<&Snapshot>> = BTreeMap::new();
     for snapshot in &catalog.snapshots {
-        let manifest = &snapshot.manifest;
-        let (_, count) = left.entry(manifest.database).or_insert((&manifest.name, 0));
-        *count += usize::from(!chosen.contains(&snapshot.id));
+        databases.entry(snapshot.manifest.database).or_default().push(snapshot);
     }
-    if let Some((name, _)) = left.values().find(|(_, count)| *count == 0).filter(|_| !allow_empty) {
-        let message = format!("that would leave no snapshot of {name}");
+    if let Some((_, own)) = databases.iter().find(emptied).filter(|_| !allow_empty) {
+        let name = own.last().map_or("", |newest| newest.manifest.name.as_str());
+        let left = if own.iter().any(stays) { "nothing but exports" } else { "no snapshot" };
+        let message = format!("that would leave {left} of {name}");
         return Err(Error::new(ErrorKind::Refused, message)
             .with_hint("keep one, or say --allow-empty if all of them are to go"));
     }

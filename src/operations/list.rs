@@ -13,8 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{ChunkCounts, JournalMode, Kind};
 use crate::ids::{DatabaseId, SnapshotId};
 use crate::monitor::Monitor;
+use crate::operations::retention::is_ahead;
 use crate::vault::log::History;
-use crate::vault::{Catalog, Snapshot, Vault};
+use crate::vault::{Catalog, Snapshot, Vault, VaultError};
 
 /// A snapshot for people and scripts, in the words of docs/cli.md.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -177,7 +178,7 @@ pub(super) fn load_index(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
 
 /// What the log says and the snapshots of a vault; what cannot be read becomes a warning.
 pub(super) fn read(vault: &Vault, monitor: &dyn Monitor) -> Result<(History, Catalog)> {
-    let history = vault.history()?;
+    let history = settled_history(vault)?;
     warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
@@ -187,7 +188,14 @@ pub(super) fn read(vault: &Vault, monitor: &dyn Monitor) -> Result<(History, Cat
     Ok((history, catalog))
 }
 
-/// Says what of the log cannot be read, and whether the vault was put back.
+/// What the log says. Looked at again where it has gaps: two entries that are appended while it is listed may show in the
+/// wrong order.
+pub(super) fn settled_history(vault: &Vault) -> Result<History, VaultError> {
+    let history = vault.history()?;
+    if history.breaks.is_empty() { Ok(history) } else { vault.history() }
+}
+
+/// Says what of the log cannot be read, what it lacks, and whether the vault was put back.
 pub(super) fn warn_of_history(history: &History, monitor: &dyn Monitor) {
     for (name, error) in &history.skipped {
         monitor.warn(&format!("log object {name} is not used: {error}"));
@@ -195,10 +203,25 @@ pub(super) fn warn_of_history(history: &History, monitor: &dyn Monitor) {
     for text in &history.alarms {
         monitor.warn(text);
     }
+    if let Some(text) = gaps(history) {
+        monitor.warn(&text);
+    }
     // Whoever works with a copy that is behind need not be told each time.
     for text in history.behind.iter().filter(|_| history.is_new_place) {
         monitor.warn(text);
     }
+}
+
+/// What the log lacks, in a sentence. It stays so until a repair has answered for it.
+pub(super) fn gaps(history: &History) -> Option<String> {
+    let first = history.breaks.first()?;
+    let more = match history.breaks.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    Some(format!(
+        "the vault's log is not whole: {first}{more}; `pagevault check` says all, `pagevault repair` what to do"
+    ))
 }
 
 /// Says which snapshots are gone that were not forgotten.
@@ -340,7 +363,49 @@ impl fmt::Display for SnapshotSpec {
 /// # Errors
 /// There is none, or more than one.
 pub fn find(vault: &Vault, spec: &SnapshotSpec, now: Timestamp, monitor: &dyn Monitor) -> Result<Snapshot> {
-    choose(&catalog(vault, monitor)?, spec, now).cloned()
+    let catalog = catalog(vault, monitor)?;
+    let snapshot = choose(&catalog, spec, now)?;
+    warn_of_passed_over(&catalog, spec, snapshot, now, monitor);
+    Ok(snapshot.clone())
+}
+
+/// Says which snapshot `latest` would have meant if its date were right.
+fn warn_of_passed_over(
+    catalog: &Catalog,
+    spec: &SnapshotSpec,
+    chosen: &Snapshot,
+    now: Timestamp,
+    monitor: &dyn Monitor,
+) {
+    if !matches!(spec, SnapshotSpec::Latest(_) | SnapshotSpec::Of(_, Moment::Latest)) {
+        return;
+    }
+    let passed_over = |snapshot: &&Snapshot| {
+        snapshot.manifest.database == chosen.manifest.database
+            && snapshot.is_image() == chosen.is_image()
+            && snapshot.created_at() > chosen.created_at()
+            && is_ahead(snapshot.created_at(), now)
+    };
+    if let Some(ahead) = catalog.snapshots.iter().rev().find(passed_over) {
+        monitor.warn(&format!(
+            "snapshot {} of {} is dated in the future ({}), by this machine's clock: {spec} is taken for {}, of {}",
+            ahead.id.short(),
+            ahead.manifest.name,
+            ahead.created_at(),
+            chosen.id.short(),
+            chosen.created_at(),
+        ));
+    }
+}
+
+/// The newest of some snapshots, which are in the order of their dates. One that is dated in the future, by a clock that
+/// was wrong, must not hide those that were made since; where all are, it may be this clock that is wrong.
+fn newest<'c>(mut newest_first: impl Iterator<Item = &'c Snapshot>, now: Timestamp) -> Option<&'c Snapshot> {
+    let first = newest_first.next()?;
+    if !is_ahead(first.created_at(), now) {
+        return Some(first);
+    }
+    Some(newest_first.find(|snapshot| !is_ahead(snapshot.created_at(), now)).unwrap_or(first))
 }
 
 /// All that is known of the snapshot that `spec` names.
@@ -355,6 +420,7 @@ pub fn describe(
 ) -> Result<SnapshotInfo> {
     let (history, catalog) = read(vault, monitor)?;
     let snapshot = choose(&catalog, spec, now)?;
+    warn_of_passed_over(&catalog, spec, snapshot, now, monitor);
     Ok(SnapshotInfo { pinned: history.pinned.contains(&snapshot.id), ..SnapshotInfo::from(snapshot) })
 }
 
@@ -371,12 +437,11 @@ pub fn choose<'c>(catalog: &'c Catalog, spec: &SnapshotSpec, now: Timestamp) -> 
         SnapshotSpec::Prefix(prefix) => by_prefix(catalog, prefix),
         SnapshotSpec::Latest(kind) => {
             only_database(catalog, spec)?;
-            let mut newest_first = catalog.snapshots.iter().rev();
             let wanted = |snapshot: &&Snapshot| match kind {
                 Some(kind) => *kind == snapshot.manifest.kind,
-                None => is_image(snapshot),
+                None => snapshot.is_image(),
             };
-            newest_first.find(wanted).ok_or_else(|| {
+            newest(catalog.snapshots.iter().rev().filter(wanted), now).ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("no snapshot for {spec}"))
                     .with_hint("`pagevault list` shows what there is")
             })
@@ -397,8 +462,15 @@ fn by_prefix<'c>(catalog: &'c Catalog, prefix: &str) -> Result<&'c Snapshot> {
     match (matching.next(), matching.next()) {
         (Some(snapshot), None) => Ok(snapshot),
         (None, _) => {
-            Err(Error::new(ErrorKind::NotFound, format!("no snapshot has an id that begins with {prefix}"))
-                .with_hint("`pagevault list` shows what there is"))
+            let message = format!("no snapshot has an id that begins with {prefix}");
+            let mut forgotten = catalog.forgotten.iter();
+            let hint = match forgotten.find(|snapshot| snapshot.id.to_string().starts_with(prefix)) {
+                Some(_) => {
+                    format!("one that does was forgotten: `pagevault undelete {prefix}` brings it back")
+                }
+                None => "`pagevault list` shows what there is".to_owned(),
+            };
+            Err(Error::new(ErrorKind::NotFound, message).with_hint(hint))
         }
         (Some(_), Some(_)) => Err(Error::new(
             ErrorKind::Usage,
@@ -425,11 +497,6 @@ fn only_database<'c>(catalog: &'c Catalog, spec: &SnapshotSpec) -> Result<&'c st
     }
 }
 
-/// Whether it holds a database. Who asks for the newest, or for one of a time, means the database, not an export of it.
-fn is_image(snapshot: &Snapshot) -> bool {
-    snapshot.manifest.content.geometry().is_some()
-}
-
 /// The databases of these names. One may have had another name earlier; it is found by any of them.
 pub(super) fn databases_named(catalog: &Catalog, names: &[String]) -> Result<HashSet<DatabaseId>> {
     names.iter().map(|name| database_named(catalog, name)).collect()
@@ -445,14 +512,19 @@ fn database_named(catalog: &Catalog, name: &str) -> Result<DatabaseId> {
 
 fn at_moment<'c>(catalog: &'c Catalog, name: &str, moment: &Moment, now: Timestamp) -> Result<&'c Snapshot> {
     let database = database_named(catalog, name)?;
-    let own: Vec<&Snapshot> =
-        catalog.snapshots.iter().filter(|own| own.manifest.database == database && is_image(own)).collect();
+    let is_own = |own: &&Snapshot| own.manifest.database == database && own.is_image();
+    let own: Vec<&Snapshot> = catalog.snapshots.iter().filter(is_own).collect();
+    let mut newest_first = own.iter().rev().copied();
     let until = match moment {
         Moment::Latest => Timestamp::MAX,
         Moment::At(instant) => *instant,
         Moment::Ago(ago) => now.saturating_sub(*ago).unwrap_or(Timestamp::MIN),
     };
-    own.iter().rev().find(|snapshot| snapshot.created_at() <= until).copied().ok_or_else(|| {
+    let found = match moment {
+        Moment::Latest => newest(newest_first, now),
+        Moment::At(_) | Moment::Ago(_) => newest_first.find(|snapshot| snapshot.created_at() <= until),
+    };
+    found.ok_or_else(|| {
         let nearest: Vec<String> = own
             .iter()
             .take(3)

@@ -3,7 +3,7 @@
 //! Every database is judged by itself. A snapshot goes only if nothing keeps it, and what keeps it is said. Dates are
 //! those of the snapshots, which a host with a wrong clock or a forged manifest can choose; so one that is dated in the
 //! future counts for nothing (it neither fills a place nor goes), and the newest proven snapshot stays whatever came
-//! after it.
+//! after it. An export is no state of the database: it fills no place of one, and exports are counted among themselves.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -17,6 +17,12 @@ use crate::ids::{DatabaseId, SnapshotId};
 
 /// How far a snapshot's date may be ahead before it counts as dated in the future: clocks of hosts differ a little.
 pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether something is dated in the future, beyond what clocks differ.
+#[must_use]
+pub fn is_ahead(dated: Timestamp, now: Timestamp) -> bool {
+    dated > now.saturating_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX)
+}
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -108,6 +114,8 @@ pub struct Candidate<'a> {
     pub database: DatabaseId,
     /// Why it was made.
     pub kind: Kind,
+    /// Whether the database can be restored from it: it is no export.
+    pub is_image: bool,
     /// When its image was true.
     pub created_at: Timestamp,
     /// The user's `key=value` pairs.
@@ -175,23 +183,27 @@ pub fn decide(
     zone: &TimeZone,
 ) -> Vec<Vec<Reason>> {
     let mut reasons = vec![Vec::new(); candidates.len()];
-    let mut databases: BTreeMap<DatabaseId, Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(DatabaseId, bool), Vec<usize>> = BTreeMap::new();
     for (position, candidate) in candidates.iter().enumerate() {
         if candidate.pinned {
             reasons[position].push(Reason::Pinned);
         }
-        if candidate.created_at > now.saturating_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX) {
+        if is_ahead(candidate.created_at, now) {
             reasons[position].push(Reason::Future);
         } else {
-            databases.entry(candidate.database).or_default().push(position);
+            groups.entry((candidate.database, candidate.is_image)).or_default().push(position);
         }
     }
-    for mut newest_first in databases.into_values() {
+    let with_images: HashSet<DatabaseId> =
+        groups.keys().filter(|(_, is_image)| *is_image).map(|(database, _)| *database).collect();
+    for ((database, is_image), mut newest_first) in groups {
         newest_first.sort_by_key(|position| {
             let candidate = &candidates[*position];
             std::cmp::Reverse((candidate.created_at, candidate.id))
         });
-        keep_newest(candidates, &newest_first, &mut reasons);
+        if is_image || !with_images.contains(&database) {
+            keep_newest(candidates, &newest_first, &mut reasons);
+        }
         keep_by_rules(candidates, &newest_first, policy, now, &mut reasons);
         keep_by_periods(candidates, &newest_first, policy, zone, &mut reasons);
     }

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::list;
+use super::retention::is_ahead;
 use crate::error::Result;
 use crate::ids::{DatabaseId, SnapshotId};
 use crate::monitor::Monitor;
@@ -29,10 +30,12 @@ pub struct DatabaseStatus {
     pub host: Option<String>,
     /// How many snapshots there are.
     pub snapshots: u64,
-    /// The newest.
+    /// The newest; an export only where there is nothing else, one that is dated in the future likewise.
     pub newest: SnapshotId,
     /// When its image was true.
     pub newest_at: Timestamp,
+    /// The same, if it says something of how well the database is kept: it is no export, and not dated in the future.
+    pub kept_at: Option<Timestamp>,
     /// Bytes of its content.
     pub size: u64,
     /// Bytes of records stored for all its snapshots, when each was made.
@@ -77,6 +80,14 @@ pub fn status(vault: &Vault, now: Timestamp, monitor: &dyn Monitor) -> Result<Va
     for snapshot in &catalog.snapshots {
         of_database.entry(snapshot.manifest.database).or_default().push(snapshot);
     }
+    for ahead in catalog.snapshots.iter().filter(|snapshot| is_ahead(snapshot.created_at(), now)) {
+        monitor.warn(&format!(
+            "snapshot {} of {} is dated in the future ({}), by this machine's clock: it does not count as kept",
+            ahead.id.short(),
+            ahead.manifest.name,
+            ahead.created_at()
+        ));
+    }
     let mut databases: Vec<DatabaseStatus> =
         of_database.values().filter_map(|snapshots| of_snapshots(snapshots, &history, now)).collect();
     databases.sort_by(|one, other| one.database.cmp(&other.database));
@@ -98,10 +109,14 @@ pub fn bytes(vault: &Vault) -> Result<u64> {
 
 /// `snapshots` are those of one database, oldest first.
 fn of_snapshots(snapshots: &[&Snapshot], history: &History, now: Timestamp) -> Option<DatabaseStatus> {
-    let (first, newest) = (snapshots.first()?, snapshots.last()?);
+    let keeps = |snapshot: &&&Snapshot| snapshot.is_image() && !is_ahead(snapshot.created_at(), now);
+    let kept = snapshots.iter().rev().find(keeps);
+    let is_image = |snapshot: &&&Snapshot| snapshot.is_image();
+    let newest = kept.or_else(|| snapshots.iter().rev().find(is_image)).or(snapshots.last())?;
+    let first = snapshots.first()?;
     let details = &newest.manifest.details;
     let tests = || {
-        snapshots.iter().filter_map(|snapshot| {
+        snapshots.iter().filter(is_image).filter_map(|snapshot| {
             let answer = history.tested.get(&snapshot.id)?;
             let at = Timestamp::from_microsecond(answer.at_us).ok()?;
             Some(SnapshotTest { snapshot_id: snapshot.id, at, is_whole: answer.is_whole })
@@ -116,6 +131,7 @@ fn of_snapshots(snapshots: &[&Snapshot], history: &History, now: Timestamp) -> O
         snapshots: snapshots.len() as u64,
         newest: newest.id,
         newest_at: newest.created_at(),
+        kept_at: kept.map(|kept| kept.created_at()),
         size: newest.manifest.content.len(),
         stored_bytes: snapshots.iter().map(|snapshot| stored(&snapshot)).sum(),
         stored_bytes_per_day: per_day(

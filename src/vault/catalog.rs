@@ -32,6 +32,12 @@ impl Snapshot {
     pub fn created_at(&self) -> Timestamp {
         Timestamp::from_microsecond(self.manifest.created_at_us).unwrap_or_default()
     }
+
+    /// Whether it holds a database, and not an export of one.
+    #[must_use]
+    pub const fn is_image(&self) -> bool {
+        self.manifest.content.geometry().is_some()
+    }
 }
 
 /// All snapshots that can be used, and what could not be read.
@@ -49,6 +55,8 @@ pub struct Catalog {
     pub unlogged: Vec<SnapshotId>,
     /// Snapshots that the log names and no object holds.
     pub vanished: Vec<SnapshotId>,
+    /// The same of forgotten ones, which no prune has taken: they could still have been brought back.
+    pub vanished_forgotten: Vec<SnapshotId>,
 }
 
 impl Catalog {
@@ -80,6 +88,12 @@ impl Catalog {
         catalog.vanished =
             history.published.iter().filter(|id| !present.contains(*id) && !gone(id)).copied().collect();
         catalog.vanished.sort_unstable();
+        let was_taken =
+            |id: &SnapshotId| history.objects.get(id).is_none_or(|object| history.deleted.contains(object));
+        let lost = history.forgotten.difference(&history.aborted);
+        catalog.vanished_forgotten =
+            lost.filter(|id| !present.contains(*id) && !was_taken(id)).copied().collect();
+        catalog.vanished_forgotten.sort_unstable();
         Ok(catalog)
     }
 

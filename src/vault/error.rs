@@ -40,6 +40,20 @@ pub enum VaultError {
         /// Where it was looked for.
         place: String,
     },
+    /// The log says that a key slot is removed, and its object could not be deleted.
+    #[error("key slot {slot} still opens the vault, though the log calls it removed: {why}")]
+    HalfRemoved {
+        /// The slot.
+        slot: SlotId,
+        /// Why it could not be deleted.
+        why: String,
+    },
+    /// There is no key slot.
+    #[error("no key slot is left in the vault at {place}, so that no key opens it")]
+    NoSlots {
+        /// The vault.
+        place: String,
+    },
     /// No slot opens with what was given.
     #[error("this {given} does not open the vault at {place}")]
     WrongKey {
@@ -182,6 +196,16 @@ impl From<VaultError> for Error {
                 Some("remove one that nobody uses first: `pagevault key list`, `pagevault key remove`"),
             ),
             VaultError::NotEmpty { .. } => (ErrorKind::Refused, Some("choose an empty or new folder")),
+            VaultError::HalfRemoved { .. } => (
+                ErrorKind::Failed,
+                Some(
+                    "run the same again where objects of the vault may be deleted; until then `pagevault check` names it",
+                ),
+            ),
+            VaultError::NoSlots { .. } => (
+                ErrorKind::Unlock,
+                Some("`pagevault repair --from COPY --yes` takes the key slots from any copy of this vault"),
+            ),
             VaultError::WrongKey { .. } => (
                 ErrorKind::Unlock,
                 Some(

@@ -269,14 +269,16 @@ impl ChunkIndex {
         if vanished.is_empty() {
             return Ok(());
         }
+        // All at once: chunks are in the order of their ids, and finding those of a pack means going through all.
+        let vanished = format!("{vanished:?}");
         let transaction = self.begin_writing()?;
-        for object in vanished {
-            transaction.execute(
-                "DELETE FROM chunks WHERE pack IN (SELECT pack FROM packs WHERE object = ?1)",
-                [object],
-            )?;
-            transaction.execute("DELETE FROM packs WHERE object = ?1", [object])?;
-            transaction.execute("DELETE FROM objects WHERE object = ?1", [object])?;
+        for delete in [
+            "DELETE FROM chunks WHERE pack IN
+                 (SELECT pack FROM packs WHERE object IN (SELECT value FROM json_each(?1)))",
+            "DELETE FROM packs WHERE object IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM objects WHERE object IN (SELECT value FROM json_each(?1))",
+        ] {
+            transaction.execute(delete, [&vanished])?;
         }
         transaction.commit()?;
         Ok(())

@@ -100,10 +100,13 @@ impl LockedVault {
         // That a key is wrong can be said only where the slot it may be for was read.
         let unread =
             slots.unreadable.into_iter().find(|error| tried == 0 || matches!(error, VaultError::Store(_)));
-        let given = unlocker.kind().name();
-        Err(failure
-            .or(unread)
-            .unwrap_or_else(|| VaultError::WrongKey { place: self.store.describe(), given }))
+        let (place, given) = (self.store.describe(), unlocker.kind().name());
+        let nothing = if slots.readable.is_empty() {
+            VaultError::NoSlots { place }
+        } else {
+            VaultError::WrongKey { place, given }
+        };
+        Err(failure.or(unread).unwrap_or(nothing))
     }
 
     /// The keys of `vault`, and the first copy of its config that was written by somebody who had them.

@@ -29,6 +29,8 @@ pub struct TestAnswer {
 pub struct History {
     /// Snapshots that were published.
     pub published: HashSet<SnapshotId>,
+    /// Which object a snapshot's manifest was last published in.
+    pub objects: HashMap<SnapshotId, ObjectName>,
     /// Snapshots that were given up, and not brought back.
     pub forgotten: HashSet<SnapshotId>,
     /// When each of them was given up, in microseconds since 1970 UTC.
@@ -39,6 +41,8 @@ pub struct History {
     pub tested: HashMap<SnapshotId, TestAnswer>,
     /// Packs that may be deleted, and the time before which they must not be, in microseconds since 1970 UTC.
     pub condemned: BTreeMap<ObjectName, i64>,
+    /// Packs and snapshots objects that a prune has taken.
+    pub deleted: HashSet<ObjectName>,
     /// How often packs were condemned or deleted: who finds the same number again knows that nobody pruned meanwhile.
     pub prunings: u64,
     /// Snapshots whose run withdrew them.
@@ -128,6 +132,7 @@ impl History {
         match entry {
             LogEntry::Published(list) => {
                 self.published.extend(list.iter().map(|published| published.snapshot));
+                self.objects.extend(list.iter().map(|published| (published.snapshot, published.object)));
             }
             LogEntry::Aborted(list) => self.aborted.extend(list),
             LogEntry::Forgotten(list, _) => {
@@ -158,6 +163,7 @@ impl History {
                 for pack in &list {
                     self.condemned.remove(pack);
                 }
+                self.deleted.extend(list);
             }
             LogEntry::Tested(list) => {
                 // Other answers are no proof of anything.

@@ -467,7 +467,8 @@ impl Vault {
             self.log_keyring(now)?;
             return Err(VaultError::LastSlot { slot });
         }
-        slots::remove(&*self.core.store, slot)?;
+        slots::remove(&*self.core.store, slot)
+            .map_err(|error| VaultError::HalfRemoved { slot, why: error.to_string() })?;
         self.settle_keyring(now)
     }
 

@@ -20,6 +20,8 @@ const OPENERS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Plaintexts of bases kept by one reader: 2 MiB.
 const BASES: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
+const BASE_LOST: &str = "its base is lost: ";
+
 /// How to get a chunk: its stored forms, shallowest first, each with the way to its base.
 #[derive(Debug, Clone)]
 pub struct ChunkPlan {
@@ -78,7 +80,10 @@ impl ChunkPlan {
         let mut last = format!("chunk {} has no stored form", self.id);
         for form in &self.forms {
             let base = form.base.as_ref().map_or(Ok(()), |base| base.judge(usable));
-            let verdict = base.map_err(|why| format!("its base is lost: {why}"));
+            let verdict = base.map_err(|why| match why.strip_prefix(BASE_LOST) {
+                Some(_) => why,
+                None => format!("{BASE_LOST}{why}"),
+            });
             match verdict.and_then(|()| usable(self, &form.location)) {
                 Ok(()) => return Ok(()),
                 Err(why) => last = why,

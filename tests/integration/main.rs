@@ -34,6 +34,7 @@ mod live;
 mod live_restore;
 mod preview;
 mod prune;
+mod put_back;
 mod recover;
 #[cfg(feature = "remote")]
 mod remote_hosts;

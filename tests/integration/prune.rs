@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,26 +22,26 @@ use pagevault::operations::list::SnapshotSpec;
 use pagevault::operations::prune::{GRACE, PruneReport, PruneRequest, WAIT, plan, prune};
 use pagevault::operations::retention::RetentionPolicy;
 use pagevault::operations::stats::stats;
-use pagevault::store::{LocalStore, MemoryStore, ObjectMeta, ObjectPath, Put, Store, StoreError};
+use pagevault::store::{InUse, LocalStore, MemoryStore, ObjectMeta, ObjectPath, Put, Store, StoreError};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
 use crate::children::pagevault;
-use crate::support::{Collected, create_vault, key, memory_vault, open_vault, request, restore_to, take};
+use crate::support::{create_vault, key, memory_vault, open_vault, request, restore_to, take};
 
-const NOW: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
+pub(crate) const NOW: PruneRequest = PruneRequest { max_unused: 0.0, grace: SignedDuration::ZERO };
 
 /// A database whose every change touches many pages.
-struct Scene {
-    folder: tempfile::TempDir,
-    database: PathBuf,
+pub(crate) struct Scene {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) database: PathBuf,
     /// Snapshots that must stay, with their bytes.
-    kept: BTreeMap<String, Vec<u8>>,
+    pub(crate) kept: BTreeMap<String, Vec<u8>>,
     step: i64,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("app.db");
         let db = Connection::open(&database).unwrap();
@@ -59,14 +60,14 @@ impl Scene {
         db.execute("UPDATE t SET x = hex(randomblob(100)) WHERE id % 7 = ?1", [self.step % 7]).unwrap();
     }
 
-    fn keep(&mut self, vault: &Vault) -> String {
+    pub(crate) fn keep(&mut self, vault: &Vault) -> String {
         let id = take(vault, &self.database).unwrap().snapshot_id.to_string();
         self.kept.insert(id.clone(), std::fs::read(&self.database).unwrap());
         self.change();
         id
     }
 
-    fn judge(&self, vault: &Vault) {
+    pub(crate) fn judge(&self, vault: &Vault) {
         for (id, image) in &self.kept {
             let target = self.folder.path().join("restored.db");
             restore_to(vault, id, &target).unwrap_or_else(|error| panic!("{id}: {error}"));
@@ -77,7 +78,7 @@ impl Scene {
         assert_eq!(check(vault, &everything, &SystemClock, &Silent).unwrap().problems, []);
     }
 
-    fn forget(&mut self, vault: &Vault, ids: &[String]) {
+    pub(crate) fn forget(&mut self, vault: &Vault, ids: &[String]) {
         let specs: Vec<SnapshotSpec> = ids.iter().map(|id| id.parse().unwrap()).collect();
         let choice = ForgetChoice::Named(specs);
         let rules = ForgetRequest::by_policy(RetentionPolicy::none());
@@ -90,7 +91,7 @@ impl Scene {
     }
 }
 
-fn later(by: SignedDuration) -> FixedClock {
+pub(crate) fn later(by: SignedDuration) -> FixedClock {
     FixedClock(Timestamp::now() + by)
 }
 
@@ -279,112 +280,82 @@ fn two_removals_of_keys_at_once_leave_one() {
     }
 }
 
-fn client(folder: &Path, name: &str) -> LocalFolders {
-    LocalFolders { cache: None, state: Some(folder.join(name)) }
+/// A folder on a disk of which so many bytes are free.
+#[derive(Debug)]
+struct Cramped {
+    inner: LocalStore,
+    free: AtomicU64,
 }
 
-fn open_at(place: &Path, folders: &LocalFolders) -> Vault {
-    let store = Box::new(LocalStore::open(place).unwrap());
-    LockedVault::find(store).unwrap().unlock(&key(), folders).unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
-}
-
-fn problems(vault: &Vault) -> Vec<String> {
-    let request = CheckRequest { data: DataLevel::None, test_restore: None };
-    let report = check(vault, &request, &SystemClock, &Silent).unwrap();
-    report.problems.into_iter().map(|problem| problem.message).collect()
-}
-
-/// Put back to an earlier state, also where another client wrote what is lost; every command says so, until the
-/// memory is removed as the message says.
-#[test]
-fn a_vault_that_was_put_back_is_reported() {
-    let mut scene = Scene::new();
-    let root = scene.folder.path().to_path_buf();
-    let (place, earlier) = (root.join("vault"), root.join("earlier"));
-    drop(create_vault(Box::new(LocalStore::create(&place).unwrap())));
-    let (me, somebody) = (client(&root, "me"), client(&root, "somebody"));
-    scene.keep(&open_at(&place, &somebody));
-    copy(&place, &earlier);
-    scene.keep(&open_at(&place, &somebody));
-    // Seen, not written.
-    assert!(problems(&open_at(&place, &me)).is_empty());
-    std::fs::rename(&place, root.join("aside")).unwrap();
-    copy(&earlier, &place);
-    let vault = open_at(&place, &me);
-    let said = problems(&vault);
-    assert!(said.iter().any(|message| message.contains("put back to an earlier state")), "{said:?}");
-    let heard = Collected::default();
-    pagevault::operations::list::list(&vault, &pagevault::operations::list::ListFilter::default(), &heard)
-        .unwrap();
-    assert!(heard.warnings().iter().any(|message| message.contains("put back")), "{:?}", heard.warnings());
-    let error = prune(&vault, &NOW, &later(WAIT), &Silent).unwrap_err();
-    assert!(error.kind() == ErrorKind::Damage && error.to_string().contains("put back"), "{error}");
-    let file = said[0].rsplit_once("remove ").unwrap().1.to_owned();
-    std::fs::remove_file(file).unwrap();
-    assert!(problems(&open_at(&place, &me)).is_empty());
-}
-
-/// A manifest that goes without a word in the log is missed.
-#[test]
-fn a_snapshot_removed_outside_of_forget_is_reported() {
-    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
-    let id = scene.keep(&vault);
-    scene.keep(&vault);
-    let object = vault.catalog(&vault.history().unwrap()).unwrap().snapshots[0].object;
-    store.remove(&format!("snapshots/{object}").parse().unwrap());
-    let heard = Collected::default();
-    pagevault::operations::list::list(&vault, &pagevault::operations::list::ListFilter::default(), &heard)
-        .unwrap();
-    assert!(heard.warnings().iter().any(|message| message.contains(&id[..8])), "{:?}", heard.warnings());
-    assert!(!problems(&vault).is_empty());
-    // Forgotten, it is not missed.
-    let (vault, store) = memory_vault();
-    let id = scene.keep(&vault);
-    scene.forget(&vault, &[id]);
-    let object = store.paths().into_iter().find(|path| path.as_str().starts_with("snapshots/")).unwrap();
-    store.remove(&object);
-    assert!(problems(&vault).is_empty());
-}
-
-/// A copy of a vault that goes its own way, and one that lags, are no sign that the original was put back.
-#[test]
-fn copies_raise_no_alarm_in_the_original() {
-    let mut scene = Scene::new();
-    let root = scene.folder.path().to_path_buf();
-    let (place, mirror) = (root.join("vault"), root.join("mirror"));
-    drop(create_vault(Box::new(LocalStore::create(&place).unwrap())));
-    let me = client(&root, "me");
-    scene.keep(&open_at(&place, &me));
-    copy(&place, &mirror);
-    // The copy is written to: that is a chain of its own.
-    take(&open_at(&mirror, &me), &scene.database).unwrap();
-    let heard = Collected::default();
-    let original = open_at(&place, &me);
-    pagevault::operations::list::list(&original, &pagevault::operations::list::ListFilter::default(), &heard)
-        .unwrap();
-    assert_eq!(heard.warnings(), [""; 0]);
-    assert!(problems(&original).is_empty());
-    // The original goes on: the mirror lags, which a check of it mentions and does not call damage.
-    scene.keep(&original);
-    let lagging = open_at(&mirror, &me);
-    assert!(problems(&lagging).is_empty());
-    let request = CheckRequest { data: DataLevel::None, test_restore: None };
-    let report = check(&lagging, &request, &SystemClock, &Silent).unwrap();
-    assert!(report.warnings.iter().any(|warning| warning.contains("behind")), "{report:?}");
-    // Both chains in one place again, as after a sync: no fork.
-    copy(&mirror.join("log"), &root.join("logs"));
-    for entry in std::fs::read_dir(root.join("logs")).unwrap().flatten() {
-        let target = place.join("log").join(entry.file_name());
-        if !target.exists() {
-            std::fs::copy(entry.path(), target).unwrap();
+impl Store for Cramped {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(path, limit)
+    }
+    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_range(path, offset, into)
+    }
+    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
+        self.inner.size(path)
+    }
+    fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
+        let taken = |free: u64| free.checked_sub(bytes.len() as u64);
+        match self.free.try_update(Ordering::Relaxed, Ordering::Relaxed, taken) {
+            Ok(_) => self.inner.put_if_absent(path, bytes),
+            Err(_) => Err(StoreError::NoSpace { path: path.to_string() }),
         }
     }
-    let history = open_at(&place, &me).history().unwrap();
-    assert!(history.breaks.is_empty() && history.alarms.is_empty(), "{history:?}");
+    fn list(
+        &self,
+        folder: &str,
+        visit: &mut dyn FnMut(ObjectMeta) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, visit)
+    }
+    fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
+        let size = self.inner.size(path).unwrap_or(0);
+        self.inner.delete(path)?;
+        self.free.fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+    fn in_use(&self, folder: &str) -> Option<InUse> {
+        self.inner.in_use(folder)
+    }
+}
+
+/// Where there is no room for what would be written anew, what nobody needs goes first, and makes it.
+#[test]
+fn on_a_full_disk_what_nobody_needs_goes_first() {
+    let mut scene = Scene::new();
+    let place = scene.folder.path().join("vault");
+    let vault = create_vault(Box::new(LocalStore::create(&place).unwrap()));
+    for _ in 0..25 {
+        scene.keep(&vault);
+    }
+    let other = scene.folder.path().join("other.db");
+    let db = Connection::open(&other).unwrap();
+    db.execute_batch("CREATE TABLE large AS SELECT randomblob(3000000) AS x").unwrap();
+    let large = take(&vault, &other).unwrap().snapshot_id.to_string();
+    drop(vault);
+    let open = |free| {
+        let store = Cramped { inner: LocalStore::open(&place).unwrap(), free: AtomicU64::new(free) };
+        open_vault(Box::new(store)).unwrap()
+    };
+    // Nothing can be deleted: it fails, and nothing is lost.
+    let error = prune(&open(20_000), &NOW, &later(SignedDuration::ZERO), &Silent).unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+    scene.judge(&open(20_000));
+    scene.forget(&open(20_000), &[large]);
+    let planned = plan(&open(0), &NOW, &later(SignedDuration::ZERO), &Silent).unwrap().report();
+    assert!(planned.merged.packs > 40 && planned.written_bytes > 100_000, "{planned:?}");
+    let done = go(&open(40_000), &later(SignedDuration::ZERO));
+    assert!(done.deleted.bytes > 3_000_000, "{done:?}");
+    scene.judge(&open(0));
+    let rest = go(&open(10_000_000), &later(SignedDuration::ZERO));
+    assert!(done.deleted.packs + rest.deleted.packs > planned.merged.packs, "{done:?} {rest:?}");
+    scene.judge(&open(0));
 }
 
 /// A store in which something happens once, just before an object is put into a folder.

@@ -11,13 +11,15 @@ use pagevault::crypto::secret::Secret32;
 use pagevault::crypto::unlock::Unlocker;
 use pagevault::error::Result;
 use pagevault::format::keyslot::Argon2Params;
+use pagevault::format::log::LogEntry;
 use pagevault::monitor::Silent;
 use pagevault::operations::check::{CheckReport, CheckRequest, DataLevel, check};
 use pagevault::operations::repair::{RepairPlan, RepairReport, RepairRequest, execute, plan};
 use pagevault::store::{MemoryStore, ObjectMeta, ObjectPath, Put, Store, StoreError};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
+use rusqlite::Connection;
 
-use crate::support::{key, open_vault, take};
+use crate::support::{key, memory_vault, open_vault, take};
 use crate::tamper::damage::Case;
 use crate::tamper::fixture::{Fixture, Kept};
 use crate::tamper::judge::{Outcome, restored};
@@ -25,7 +27,8 @@ use crate::tamper::{large, small};
 
 /// A repair with nothing but the vault itself.
 pub(crate) fn request() -> RepairRequest {
-    RepairRequest { copy: None, databases: Vec::new(), busy_timeout: Duration::from_secs(1), read_data: true }
+    let busy_timeout = Duration::from_secs(1);
+    RepairRequest { copy: None, databases: Vec::new(), host: None, busy_timeout, read_data: true }
 }
 
 /// Plans and does it.
@@ -410,9 +413,9 @@ impl Store for Pruned {
             }
             let vault = open_vault(Box::new(Arc::clone(&self.inner))).unwrap();
             let history = vault.history().unwrap();
-            let all = history.published.iter().copied().collect();
-            let entry = pagevault::format::log::LogEntry::Forgotten(all, None);
-            vault.append_log(&history, jiff::Timestamp::now(), vec![entry]).unwrap();
+            let forgotten = LogEntry::Forgotten(history.published.iter().copied().collect(), None);
+            let deleted = LogEntry::Deleted(history.objects.values().copied().collect());
+            vault.append_log(&history, jiff::Timestamp::now(), vec![forgotten, deleted]).unwrap();
         }
         self.inner.list(folder, visit)
     }
@@ -462,6 +465,30 @@ fn checks_with_a_budget_go_on_where_the_last_one_stopped() {
     assert!(report.problems.iter().any(|problem| problem.object.starts_with(path.as_str())), "{report:?}");
 }
 
+/// The manifest alone tells where the database is that still has what is lost.
+#[test]
+fn a_manifest_that_is_recovered_names_a_live_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("app.db");
+    let db = Connection::open(&database).unwrap();
+    db.execute_batch("CREATE TABLE t AS SELECT hex(randomblob(200000)) AS x").unwrap();
+    let (vault, store) = memory_vault();
+    take(&vault, &database).unwrap();
+    let packs = || store.objects().into_iter().filter(|(path, _)| path.as_str().starts_with("packs/"));
+    let (pages, _) = packs().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    store.remove(&pages);
+    let manifests = store.paths().into_iter().filter(|path| path.as_str().starts_with("snapshots/"));
+    manifests.for_each(|path| drop(store.remove(&path)));
+    let harmed = plan(&vault, &request(), &Silent).unwrap();
+    assert!(!harmed.makes_whole(), "{harmed:?}");
+    let host = Some(crate::support::request(&[]).host.id);
+    let request = RepairRequest { host, ..request() };
+    let planned = plan(&vault, &request, &Silent).unwrap();
+    assert!(planned.makes_whole() && planned.steps.iter().any(|step| step.action == "heal"), "{planned:?}");
+    execute(&vault, &request, &planned, &SystemClock, &Silent).unwrap();
+    assert_eq!(check_all(&vault).problems, []);
+}
+
 /// A pack that no index names because a prune is at the point of deleting it.
 #[test]
 fn what_a_prune_is_about_to_delete_is_not_named_again() {
@@ -473,7 +500,7 @@ fn what_a_prune_is_about_to_delete_is_not_named_again() {
     let (store, vault) = shared(&store);
     let packs: Vec<ObjectPath> = store.paths().into_iter().filter(is_pack).collect();
     let condemned = packs[0].file_name().parse().unwrap();
-    let entry = pagevault::format::log::LogEntry::Condemned(vec![condemned], i64::MAX);
+    let entry = LogEntry::Condemned(vec![condemned], i64::MAX);
     vault.append_log(&vault.history().unwrap(), jiff::Timestamp::now(), vec![entry]).unwrap();
     let plan = plan(&vault, &request(), &Silent).unwrap();
     let rebuilt: Vec<&str> = plan.steps.iter().map(|step| step.object.as_str()).collect();

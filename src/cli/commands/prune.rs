@@ -63,7 +63,7 @@ fn done_sentences(report: &PruneReport) -> String {
     if let Some(after) = report.delete_after {
         let (waiting, after) = (sum(report.condemned), local_time(after));
         text.extend([&*format!(
-            "{waiting} wait: others use the vault now. A prune that is alone, or one after {after}, deletes them\n"
+            "{waiting} wait, for others may use the vault now: a prune after {after} deletes them, or one that is alone in a folder\n"
         )]);
     }
     text

@@ -1,23 +1,20 @@
 //! `repair`: a plan, a yes, and what has become of it.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use pagevault::monitor::Monitor;
 use pagevault::operations::check::{CheckRequest, DataLevel, Problem, check};
 use pagevault::operations::repair::{
-    Harm, RepairPlan, RepairReport, RepairRequest, execute, plan, restore_config,
+    Harm, RepairPlan, RepairReport, RepairRequest, execute, plan, restore_controls,
 };
-use pagevault::vault::Vault;
+use pagevault::store::Store;
 use pagevault::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::super::args::RepairArgs;
 use super::super::context::Context;
 use super::super::failure::{Outcome, describe};
-use super::super::text::{local_time, printable, size};
+use super::super::text::{local_time, printable, shell_word, size};
 
 /// The result in the words of docs/cli.md.
 #[derive(Debug, Serialize)]
@@ -34,24 +31,20 @@ struct Answer<'a> {
 /// Repairs the vault.
 pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     if let (Some(place), true) = (&args.from, args.yes) {
-        let nothing = || Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display()));
-        let copy = context.places.find(place)?.ok_or_else(nothing)?;
-        if restore_config(&*context.open_store()?, &*copy)? {
-            context.progress.warn(&format!("vault.pv was lost and is taken from {}", copy.describe()));
+        let copy = find_copy(place, context)?;
+        for name in restore_controls(&*context.open_store()?, &*copy)? {
+            context.progress.warn(&format!("{name} was lost and is taken from {}", copy.describe()));
         }
     }
     let vault = context.open_vault()?;
     let copy = match &args.from {
-        Some(place) => {
-            let nothing =
-                || Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display()));
-            Some(vault.copy_in(context.places.find(place)?.ok_or_else(nothing)?)?)
-        }
+        Some(place) => Some(vault.copy_in(find_copy(place, context)?)?),
         None => None,
     };
     let request = RepairRequest {
         copy,
-        databases: if args.no_live { Vec::new() } else { databases(&vault, context)? },
+        databases: Vec::new(),
+        host: if args.no_live { None } else { Some(context.host()?.id) },
         busy_timeout: args.busy_timeout,
         read_data: !args.quick,
     };
@@ -81,21 +74,15 @@ pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     } else if go {
         context.output.text(&done(&report))?;
     }
-    Ok(conclude(&plan, go, &problems, context))
+    Ok(conclude(&plan, go, &problems, (args, context)))
 }
 
-/// The databases on this machine of which there are snapshots.
-fn databases(vault: &Vault, context: &Context) -> Result<Vec<PathBuf>> {
-    let host = context.host()?.id;
-    let snapshots = vault.catalog(&vault.history()?)?.snapshots;
-    let here =
-        snapshots.into_iter().map(|snapshot| snapshot.manifest).filter(|manifest| manifest.host == host);
-    let paths: BTreeSet<PathBuf> = here
-        .filter_map(|manifest| manifest.details.source_path)
-        .map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
-        .filter(|path| path.is_file())
-        .collect();
-    Ok(paths.into_iter().collect())
+fn find_copy(place: &Path, context: &Context) -> Result<Box<dyn Store>> {
+    context.places.find(place)?.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display())).with_hint(
+            "name the folder or the address of a copy of this vault, as `pagevault sync` makes one",
+        )
+    })
 }
 
 fn sentences(plan: &RepairPlan) -> String {
@@ -145,10 +132,18 @@ fn done(report: &RepairReport) -> String {
     format!("done: {} steps, {} chunks stored again{aside}\n", report.steps.len(), report.chunks)
 }
 
-fn conclude(plan: &RepairPlan, done: bool, problems: &[Problem], context: &Context) -> Outcome {
+fn conclude(
+    plan: &RepairPlan,
+    done: bool,
+    problems: &[Problem],
+    (args, context): (&RepairArgs, &Context),
+) -> Outcome {
     if !plan.is_empty() && !done {
         let message = format!("steps to be done: {}; nothing was changed", plan.steps.len());
-        let found = Error::new(ErrorKind::Damage, message).with_hint("do them with `pagevault repair --yes`");
+        let from =
+            args.from.as_ref().map_or_else(String::new, |copy| format!("--from {} ", shell_word(copy)));
+        let hint = format!("do them with `pagevault repair {from}--yes`");
+        let found = Error::new(ErrorKind::Damage, message).with_hint(hint);
         context.progress.always(&describe(&found));
         return Outcome::Reported(ErrorKind::Damage);
     }
@@ -161,7 +156,7 @@ fn conclude(plan: &RepairPlan, done: bool, problems: &[Problem], context: &Conte
     let hint = if plan.harmed.is_empty() {
         "what is named above needs you; docs/recovery.md says what each message means"
     } else {
-        "another copy of the vault may have what is lost: `pagevault repair --from COPY`; snapshots that are not named are whole"
+        "another copy of the vault may have what is lost: `pagevault repair --from COPY`; snapshots that are not named are whole. Without a copy, `pagevault forget` those that are"
     };
     let what = format!(
         "not all could be repaired: {} snapshots remain harmed, {} objects are beyond repair",

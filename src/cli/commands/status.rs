@@ -164,7 +164,7 @@ fn row(
     record: Option<&DatabaseRecord>,
     now: Timestamp,
 ) -> Row {
-    let newest = stored.as_ref().map(|stored| stored.newest_at);
+    let newest = stored.as_ref().and_then(|stored| stored.kept_at);
     // The journal counts only for the snapshot it speaks of: that one may have been forgotten since.
     let same = |record: &&DatabaseRecord| {
         stored.as_ref().is_some_and(|stored| record.snapshot_id == Some(stored.newest.to_string()))

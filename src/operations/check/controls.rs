@@ -112,6 +112,10 @@ pub(super) fn check_history(history: &History, snapshots: &Catalog, report: &mut
         let message = "the log says that it was published, and its manifest is gone".to_owned();
         report.problems.push(super::Problem { object, kind: "missing", message, snapshots: vec![*id] });
     }
+    for id in &snapshots.vanished_forgotten {
+        let message = "it was forgotten and could be brought back, but its manifest is gone";
+        report.problem(format!("snapshot {}", id.short()), "missing", message);
+    }
 }
 
 impl CheckReport {

@@ -106,19 +106,22 @@ impl CheckReport {
     }
 
     fn vault_problem(&mut self, object: &dyn std::fmt::Display, error: &VaultError) {
-        let kind = match error {
-            VaultError::Newer { .. } => "newer",
-            VaultError::MissingChunk(_) => "missing",
-            VaultError::Store(error) if error.is_not_found() => "missing",
-            // Nothing is said about its bytes.
-            VaultError::Store(
-                StoreError::PermissionDenied { .. } | StoreError::ReadOnly { .. } | StoreError::Other { .. },
-            ) => "unreadable",
-            _ => "damaged",
-        };
         let object = object.to_string();
         let message = error.said_of(&object);
-        self.problem(object, kind, message);
+        self.problem(object, kind_of(error), message);
+    }
+}
+
+fn kind_of(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::Newer { .. } => "newer",
+        VaultError::MissingChunk(_) => "missing",
+        VaultError::Store(error) if error.is_not_found() => "missing",
+        // Nothing is said about its bytes.
+        VaultError::Store(
+            StoreError::PermissionDenied { .. } | StoreError::ReadOnly { .. } | StoreError::Other { .. },
+        ) => "unreadable",
+        _ => "damaged",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::promises::Promises;
-use super::{CheckReport, DataLevel};
+use super::{CheckReport, DataLevel, kind_of};
 use crate::crypto::seal::open_directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::{Header, ObjectKind};
@@ -19,17 +19,34 @@ use crate::vault::{Vault, VaultError};
 /// What is remembered is written down after so many bytes, so that a check that is killed has not read in vain.
 const SAVE_AFTER: u64 = 1 << 30;
 
-/// Records that cannot be used, by pack and number; `None` stands for the whole pack.
+/// Packs and records, by pack and number, that cannot be used, and why.
 #[derive(Debug, Default)]
 pub(super) struct Bad {
     pub(super) packs: HashMap<ObjectName, String>,
     pub(super) records: HashMap<(ObjectName, u32), String>,
+    /// Those reasons that say nothing of the bytes.
+    unreadable: HashSet<String>,
 }
 
 impl Bad {
     pub(super) fn why(&self, location: &Location) -> Option<&str> {
         let whole = self.packs.get(&location.pack);
         whole.or_else(|| self.records.get(&(location.pack, location.number))).map(String::as_str)
+    }
+
+    /// Notes that `error` was the reason of something, and gives its words.
+    pub(super) fn words(&mut self, error: &VaultError) -> String {
+        let words = error.to_string();
+        if kind_of(error) == "unreadable" {
+            self.unreadable.insert(words.clone());
+        }
+        words
+    }
+
+    /// What kind of problem a reason stands for.
+    pub(super) fn kind_of(&self, reason: &str) -> &'static str {
+        let is_unreadable = self.unreadable.iter().any(|words| reason.ends_with(words));
+        if is_unreadable { "unreadable" } else { "damaged" }
     }
 }
 
@@ -203,7 +220,8 @@ fn check_pack(
         Err(error) if error.is_of_ignorable_kind() => return Ok(()),
         Err(error) => {
             report.vault_problem(path, &error);
-            bad.packs.insert(name, error.to_string());
+            let why = bad.words(&error);
+            bad.packs.insert(name, why);
             // Which of its records are whole all the same, shows when the snapshots are walked.
             return Ok(());
         }
@@ -225,7 +243,8 @@ fn check_pack(
         let Some(form) = form else { continue };
         if let Err(error) = reader.read(&form, &mut plain) {
             report.vault_problem(&format!("{path} record {number}"), &error);
-            bad.records.insert((name, number), error.to_string());
+            let why = bad.words(&error);
+            bad.records.insert((name, number), why);
         }
     }
     Ok(())

@@ -47,7 +47,8 @@ pub(super) fn check_references(
     monitor.finish();
     report.chunks += walk.chunks;
     for (message, snapshots) in harmed {
-        report.problems.push(Problem { object: "snapshots".to_owned(), kind: "damaged", message, snapshots });
+        let kind = bad.kind_of(&message);
+        report.problems.push(Problem { object: "snapshots".to_owned(), kind, message, snapshots });
     }
     Ok(())
 }
@@ -85,7 +86,7 @@ impl Walk<'_> {
         let read = plan(index, Class::Node(level), id).and_then(|plan| self.reader.read(&plan, &mut plain));
         let mut messages = BTreeSet::new();
         if let Err(error) = read {
-            messages.insert(error.to_string());
+            messages.insert(self.bad.words(&error));
         } else {
             let below = (crate::tree::FAN_OUT as u64).pow(u32::from(level) - 1);
             if plain.len() as u64 != chunks.div_ceil(below) * ChunkId::LEN as u64 {

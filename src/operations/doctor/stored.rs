@@ -9,7 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{DoctorRequest, Findings, Severity};
 use crate::format::keyslot::SlotKind;
-use crate::ids::{DatabaseId, HostId};
+use crate::ids::{DatabaseId, HostId, SnapshotId};
+use crate::operations::list;
+use crate::vault::log::History;
 use crate::vault::{Catalog, Snapshot, Vault, VaultError};
 
 /// A proof older than this says little of the disk of today.
@@ -30,8 +32,9 @@ pub(super) struct Known {
 pub(super) fn look(vault: &Vault, request: &DoctorRequest, now: Timestamp, findings: &mut Findings) -> Known {
     let place = vault.place();
     let looked = (|| {
-        let history = vault.history()?;
+        let history = list::settled_history(vault)?;
         let catalog = vault.catalog(&history)?;
+        look_at_history(&place, &history, &catalog, findings);
         look_at_keys(vault, findings)?;
         let logged =
             history.tested.values().filter(|answer| answer.is_whole).map(|answer| answer.at_us).max();
@@ -52,6 +55,21 @@ pub(super) fn look(vault: &Vault, request: &DoctorRequest, now: Timestamp, findi
             );
             Known::default()
         }
+    }
+}
+
+/// Whether the vault was put back, or has lost something that the log knows of.
+fn look_at_history(place: &str, history: &History, catalog: &Catalog, findings: &mut Findings) {
+    let gone = |id: &SnapshotId| {
+        format!(
+            "snapshot {} was published and not forgotten, and its manifest is gone or not readable",
+            id.short()
+        )
+    };
+    let said = history.alarms.iter().cloned();
+    for message in said.chain(list::gaps(history)).chain(catalog.vanished.iter().map(gone)) {
+        let advice = "`pagevault check` says what can be trusted, `pagevault repair` what can be done";
+        findings.add("history", Severity::Danger, place, message, advice);
     }
 }
 
@@ -101,7 +119,7 @@ fn look_at_snapshots(
     now: Timestamp,
     findings: &mut Findings,
 ) -> Known {
-    let images = catalog.snapshots.iter().filter(|snapshot| snapshot.manifest.content.geometry().is_some());
+    let images = catalog.snapshots.iter().filter(|snapshot| snapshot.is_image());
     // The last of each database is its newest.
     let newest: BTreeMap<DatabaseId, &Snapshot> =
         images.map(|snapshot| (snapshot.manifest.database, snapshot)).collect();

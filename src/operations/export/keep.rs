@@ -57,7 +57,7 @@ impl<'v> Keeper<'v> {
         host: &Host,
         monitor: &'v dyn Monitor,
     ) -> Result<Self> {
-        let history = vault.history()?;
+        let history = super::super::list::settled_history(vault)?;
         let catalog = vault.catalog(&history)?;
         vault.avoid(&history.condemned);
         vault.load_index()?;

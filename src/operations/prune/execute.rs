@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use super::survey::{present, read_index};
 use super::{ATTEMPTS, MERGE_INDEXES, PackSum, PrunePlan, PruneReport, WAIT, interrupted, plan};
 use crate::clock::Clock;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::ObjectKind;
 use crate::format::index::{Index, PackEntry};
 use crate::format::log::LogEntry;
 use crate::ids::ObjectName;
 use crate::monitor::Monitor;
 use crate::operations::list;
+use crate::store::StoreError;
 use crate::vault::index::{Location, located};
 use crate::vault::log::History;
 use crate::vault::writer::EncodedChunk;
@@ -30,6 +31,20 @@ enum Taken {
     Done,
     /// The vault has changed under the plan.
     Changed,
+    /// There was no room for all that was to be written anew, so first what could go without it was deleted.
+    MadeRoom,
+    /// There is none, and nothing that could go without.
+    NoRoom(Error),
+}
+
+/// How copying went.
+enum Copied {
+    /// What is needed of packs that are to go is elsewhere.
+    All,
+    /// Another prune was faster.
+    Changed,
+    /// There is no space left, says the store.
+    NoRoom(VaultError),
 }
 
 impl PrunePlan {
@@ -39,15 +54,27 @@ impl PrunePlan {
     /// As [`super::prune`].
     pub fn execute(self, vault: &Vault, clock: &dyn Clock, monitor: &dyn Monitor) -> Result<PruneReport> {
         let mut current = self;
-        for _ in 1..ATTEMPTS {
+        let mut made_room = false;
+        for attempt in 1..=ATTEMPTS {
             let request = current.request;
-            if matches!(current.carry_out(vault, clock, monitor, true)?, Taken::Done) {
-                return Ok(current.report);
+            // So busy a vault gets in the end no more than what needs no quiet moment.
+            match current.carry_out(vault, clock, monitor, attempt < ATTEMPTS)? {
+                Taken::Done => break,
+                Taken::NoRoom(error) if made_room => {
+                    monitor.warn(&format!("{error}: what else could be written anew is left as it is"));
+                    break;
+                }
+                Taken::NoRoom(error) => return Err(error),
+                Taken::Changed | Taken::MadeRoom if attempt == ATTEMPTS => break,
+                Taken::Changed => current = plan(vault, &request, clock, monitor)?,
+                Taken::MadeRoom => {
+                    made_room = true;
+                    // The same plan goes on.
+                    let report = current.report;
+                    current = Self { report, ..plan(vault, &request, clock, monitor)? };
+                }
             }
-            current = plan(vault, &request, clock, monitor)?;
         }
-        // So busy a vault gets no more than what needs no quiet moment.
-        current.carry_out(vault, clock, monitor, false)?;
         Ok(current.report)
     }
 
@@ -58,10 +85,18 @@ impl PrunePlan {
         monitor: &dyn Monitor,
         at_once: bool,
     ) -> Result<Taken> {
-        match self.copy(vault, monitor) {
-            // Another prune was faster.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Taken::Changed),
-            copied => copied?,
+        let mut has_room = true;
+        loop {
+            match self.copy(vault, monitor)? {
+                Copied::All => break,
+                Copied::Changed => return Ok(Taken::Changed),
+                Copied::NoRoom(error) => {
+                    has_room = false;
+                    if !self.copy_less() {
+                        return Ok(Taken::NoRoom(error.into()));
+                    }
+                }
+            }
         }
         self.condemn(vault, clock)?;
         let alone = at_once && vault.try_alone();
@@ -78,13 +113,40 @@ impl PrunePlan {
             self.report.deleted.add(*size);
         }
         self.settle(vault, clock, &gone)?;
-        Ok(taken)
+        match taken {
+            Taken::Done if !has_room && gone.is_empty() => Ok(Taken::NoRoom(no_room_yet(vault))),
+            Taken::Done if !has_room => Ok(Taken::MadeRoom),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Where there is no room for all, what wins little for its room is left for later: first merging, then everything.
+    /// Whether anything is to go without it.
+    fn copy_less(&mut self) -> bool {
+        let left = match std::mem::take(&mut self.merged) {
+            merged if merged.is_empty() => std::mem::take(&mut self.copied),
+            merged => merged,
+        };
+        self.copied.retain(|pack| !left.contains(pack));
+        self.doomed.retain(|pack| !left.contains(pack));
+        !self.doomed.is_empty()
     }
 
     /// Copies what is needed of packs that are to go.
-    fn copy(&self, vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
+    fn copy(&self, vault: &Vault, monitor: &dyn Monitor) -> Result<Copied> {
+        match self.copy_all(vault, monitor) {
+            Ok(true) => Ok(Copied::All),
+            Ok(false) => Err(interrupted()),
+            Err(VaultError::Store(error)) if error.is_not_found() => Ok(Copied::Changed),
+            Err(error @ VaultError::Store(StoreError::NoSpace { .. })) => Ok(Copied::NoRoom(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `false` if the user asked to stop.
+    fn copy_all(&self, vault: &Vault, monitor: &dyn Monitor) -> Result<bool, VaultError> {
         if self.copied.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut writer = vault.begin_run();
         let mut reader = vault.reader();
@@ -102,7 +164,7 @@ impl PrunePlan {
                     if monitor.interrupted() {
                         // What was copied so far need not be copied again.
                         writer.flush(&mut vault.index())?;
-                        return Err(interrupted());
+                        return Ok(false);
                     }
                     if !writer.claim(record.class, record.id) {
                         continue;
@@ -128,7 +190,7 @@ impl PrunePlan {
                     if let Err(error) = writer.sink().and_then(|sink| sink.push(chunk)) {
                         // Flushing says why the run has failed.
                         writer.flush(&mut vault.index())?;
-                        return Err(error.into());
+                        return Err(error);
                     }
                     if writer.is_heavy() {
                         writer.flush(&mut vault.index())?;
@@ -138,7 +200,7 @@ impl PrunePlan {
         }
         writer.flush(&mut vault.index())?;
         monitor.finish();
-        Ok(())
+        Ok(true)
     }
 
     /// Says in the log which packs are to go, and which were to and are needed.
@@ -180,7 +242,13 @@ impl PrunePlan {
         if !self.holds(vault, &catalog, &may_go)? {
             return Ok((Taken::Changed, BTreeMap::new()));
         }
-        for object in removable(&history, &catalog, self.grace_began_us()) {
+        let removable = removable(&history, &catalog, self.grace_began_us());
+        if !removable.is_empty() {
+            // Said before it is done: whoever finds them gone knows that they were not lost.
+            let list = removable.iter().copied().collect();
+            vault.append_log(&history, clock.now(), vec![LogEntry::Deleted(list)])?;
+        }
+        for object in removable {
             vault
                 .store()
                 .delete(&layout::object_path(ObjectKind::Snapshots, object).map_err(VaultError::from)?)?;
@@ -298,6 +366,14 @@ impl PrunePlan {
     }
 }
 
+/// Where nothing could be deleted at once to make room.
+fn no_room_yet(vault: &Vault) -> Error {
+    let message = format!("no space left to write packs of {} anew", vault.place());
+    Error::new(ErrorKind::Failed, message).with_hint(
+        "what nothing needs is condemned, and another prune deletes it when others have had time to notice; then there is room",
+    )
+}
+
 /// Index objects in the making.
 #[derive(Default)]
 struct Batch {
@@ -324,7 +400,8 @@ impl Batch {
     }
 }
 
-/// Snapshots objects of which no manifest is needed: all were withdrawn, or forgotten before the grace began.
+/// Snapshots objects of which no manifest is needed: all were withdrawn, or forgotten before the grace began. Those that
+/// are lost already are among them.
 pub(super) fn removable(history: &History, catalog: &Catalog, grace_began_us: i64) -> BTreeSet<ObjectName> {
     let can_come_back = |id| history.forgotten_at_us.get(id).is_some_and(|at_us| *at_us > grace_began_us);
     let (kept, expired): (Vec<_>, Vec<_>) =
@@ -332,5 +409,7 @@ pub(super) fn removable(history: &History, catalog: &Catalog, grace_began_us: i6
     let needed: HashSet<ObjectName> =
         catalog.snapshots.iter().chain(kept).map(|snapshot| snapshot.object).collect();
     let objects = expired.into_iter().chain(&catalog.withdrawn).map(|snapshot| snapshot.object);
-    objects.filter(|object| !needed.contains(object)).collect()
+    let lost = catalog.vanished_forgotten.iter().filter(|id| !can_come_back(id));
+    let lost_objects = lost.filter_map(|id| history.objects.get(id).copied());
+    objects.chain(lost_objects).filter(|object| !needed.contains(object)).collect()
 }

@@ -119,6 +119,8 @@ pub struct PrunePlan {
     doomed: BTreeSet<ObjectName>,
     /// Those of them that something is copied from.
     copied: HashSet<ObjectName>,
+    /// Those of these that are merged because they are small.
+    merged: HashSet<ObjectName>,
     /// Snapshots that were taken into account.
     planned: HashSet<SnapshotId>,
 }
@@ -148,7 +150,11 @@ pub fn plan(
     clock: &dyn Clock,
     monitor: &dyn Monitor,
 ) -> Result<PrunePlan> {
-    let (history, catalog) = list::read(vault, monitor)?;
+    let (mut history, mut catalog) = list::read(vault, monitor)?;
+    if !catalog.vanished_forgotten.is_empty() {
+        // Another prune may have taken them between the two.
+        (history, catalog) = list::read(vault, monitor)?;
+    }
     let now = clock.now();
     refuse_unknown(&history, &catalog)?;
     let skipped = vault.load_index()?;
@@ -160,6 +166,13 @@ pub fn plan(
     let can_come_back = |snapshot: &&Snapshot| {
         history.forgotten_at_us.get(&snapshot.id).is_some_and(|at_us| *at_us > grace_began_us)
     };
+    let is_lost =
+        |id: &&SnapshotId| history.forgotten_at_us.get(id).is_some_and(|at_us| *at_us > grace_began_us);
+    if let Some(id) = catalog.vanished_forgotten.iter().find(is_lost) {
+        let message =
+            format!("the manifest of snapshot {}, which was forgotten not long ago, is gone", id.short());
+        return Err(unknown(message));
+    }
     let mut forgotten: Vec<&Snapshot> = catalog.forgotten.iter().filter(can_come_back).collect();
     let reach = match reach(vault, &history, &catalog, &mut forgotten, false, monitor) {
         Err(error @ (VaultError::MissingChunk(_) | VaultError::UnreadableChunk { .. })) => {
@@ -194,6 +207,7 @@ pub fn plan(
         reach,
         doomed: BTreeSet::new(),
         copied: HashSet::new(),
+        merged: HashSet::new(),
         planned,
     };
     plan.choose(vault.current_epoch()?);
@@ -204,6 +218,11 @@ pub fn plan(
 fn refuse_unknown(history: &History, catalog: &Catalog) -> Result<()> {
     if let Some(text) = history.alarms.first() {
         return Err(unknown(text.clone()));
+    }
+    if !history.missing.is_empty()
+        && let Some(text) = list::gaps(history)
+    {
+        return Err(unknown(text));
     }
     if let Some((name, error)) = history.skipped.first() {
         return Err(unknown(format!("log object {name} cannot be used: {error}")));
@@ -322,9 +341,12 @@ impl PrunePlan {
                 self.doomed.insert(*name);
             }
         }
+        // What is merged leaves nothing unused behind, so it comes first.
+        whole.extend(&partly);
+        let merge = small_packs(&whole);
+        self.merged = merge.iter().map(|pack| pack.name).collect();
+        partly.retain(|pack| !self.merged.contains(&pack.name));
         let rewrite = self.emptiest(&mut partly, used_bytes);
-        partly.append(&mut whole);
-        let merge = small_packs(&partly);
         for (packs, is_merge) in [(rewrite, false), (merge, true)] {
             for pack in packs {
                 let sum = if is_merge { &mut self.report.merged } else { &mut self.report.rewritten };

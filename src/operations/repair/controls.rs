@@ -11,7 +11,7 @@ use crate::format::keyslot::KeySlot;
 use crate::format::limits;
 use crate::format::vault_config::VaultConfig;
 use crate::ids::{ObjectName, SlotId};
-use crate::store::{ObjectPath, Store};
+use crate::store::{ObjectMeta, ObjectPath, Store};
 use crate::vault::layout::{self, Place};
 use crate::vault::log::History;
 use crate::vault::{Vault, VaultError};
@@ -58,37 +58,54 @@ pub(super) fn plan(planner: &mut Planner<'_>, history: &History) -> Result<()> {
     Ok(())
 }
 
-/// Takes the config from another copy of a vault that has lost it, before anything can be unlocked. Whether it was lost. The
-/// key will tell whether it is genuine; that it belongs to this vault, the header of any object tells.
+/// Takes from another copy of a vault what it has lost and without which nothing can be unlocked: the config, if both of its
+/// copies are gone, and the key slots, if none is left. The names of what was taken. The key will tell whether it is genuine;
+/// that it belongs to this vault, the header of any object tells.
 ///
 /// # Errors
 /// A store fails, or `copy` is no copy of this vault.
-pub fn restore_config(store: &dyn Store, copy: &dyn Store) -> Result<bool> {
-    let names = [layout::CONFIG, layout::CONFIG_COPY];
-    for name in names {
-        match store.size(&ObjectPath::new(name).map_err(VaultError::from)?) {
-            Ok(_) => return Ok(false),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+pub fn restore_controls(store: &dyn Store, copy: &dyn Store) -> Result<Vec<String>> {
+    let own = crate::operations::check::listing(store)?;
+    let is_config = |place: &Place| *place == Place::Config;
+    let is_slot = |place: &Place| matches!(place, Place::Slot(_));
+    let lacks = |kind: &dyn Fn(&Place) -> bool| !own.iter().any(|meta| kind(&Place::of(&meta.path)));
+    let (lacks_config, lacks_slots) = (lacks(&is_config), lacks(&is_slot));
+    if !lacks_config && !lacks_slots {
+        return Ok(Vec::new());
+    }
+    let vault_of = |meta: &ObjectMeta| {
+        if !matches!(Place::of(&meta.path), Place::Slot(_) | Place::Pack(_) | Place::Log(_)) {
+            return None;
+        }
+        let header = store.get_range(&meta.path, 0, HEADER_LEN).ok()?;
+        Header::decode(&header).ok().map(|(header, _)| header.vault)
+    };
+    let vault = own.iter().find_map(vault_of);
+    let mut taken = Vec::new();
+    for meta in crate::operations::check::listing(copy)? {
+        let place = Place::of(&meta.path);
+        if !(lacks_config && is_config(&place) || lacks_slots && is_slot(&place)) {
+            continue;
+        }
+        let Ok(bytes) = copy.get(&meta.path, limits::CONTROL_OBJECT) else { continue };
+        let theirs = if is_config(&place) {
+            VaultConfig::decode(&bytes, None).map(|config| config.vault)
+        } else {
+            KeySlot::decode(&bytes).map(|slot| slot.vault)
+        };
+        if theirs.is_ok_and(|theirs| Some(theirs) == vault) {
+            taken.push((meta.path, bytes));
         }
     }
-    let mut own = None;
-    for meta in crate::operations::check::listing(store)? {
-        if matches!(Place::of(&meta.path), Place::Slot(_) | Place::Pack(_) | Place::Log(_)) && own.is_none() {
-            let header = store.get_range(&meta.path, 0, HEADER_LEN).ok();
-            own = header.and_then(|bytes| Header::decode(&bytes).ok()).map(|(header, _)| header.vault);
-        }
+    if taken.is_empty() {
+        return Err(VaultError::NotACopy { place: copy.describe() }.into());
     }
-    let theirs = names.iter().find_map(|name| {
-        let bytes = copy.get(&ObjectPath::new(*name).ok()?, limits::CONTROL_OBJECT).ok()?;
-        let config = VaultConfig::decode(&bytes, None).ok()?;
-        (Some(config.vault) == own).then_some(bytes)
-    });
-    let Some(bytes) = theirs else { return Err(VaultError::NotACopy { place: copy.describe() }.into()) };
-    for name in [layout::CONFIG_COPY, layout::CONFIG] {
-        store.put_if_absent(&ObjectPath::new(name).map_err(VaultError::from)?, &bytes)?;
+    // The config last: it is what makes a vault of a folder.
+    taken.sort_by_key(|(path, _)| (is_config(&Place::of(path)), path.as_str() == layout::CONFIG));
+    for (path, bytes) in &taken {
+        store.put_if_absent(path, bytes)?;
     }
-    Ok(true)
+    Ok(taken.into_iter().map(|(path, _)| path.to_string()).collect())
 }
 
 /// Whether somebody who had the vault's key made this slot.

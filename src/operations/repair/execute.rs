@@ -307,6 +307,9 @@ fn log(vault: &Vault, plan: &RepairPlan, recovered: Vec<Published>, clock: &dyn 
     if !work.answered.is_empty() {
         entries.push(LogEntry::Merged(work.answered.clone()));
     }
+    if !work.taken.is_empty() {
+        entries.push(LogEntry::Deleted(work.taken.iter().copied().collect()));
+    }
     if !entries.is_empty() {
         vault.append_log(&vault.history()?, clock.now(), entries)?;
     }

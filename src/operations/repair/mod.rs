@@ -17,11 +17,12 @@ mod view;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::controls::restore_config;
+pub use self::controls::restore_controls;
 pub use self::execute::{RepairReport, execute};
 pub use self::harm::Harm;
 pub use self::plan::{RepairPlan, plan};
 
+use crate::ids::HostId;
 use crate::vault::Vault;
 
 /// What may be used to repair a vault.
@@ -31,6 +32,8 @@ pub struct RepairRequest {
     pub copy: Option<Vault>,
     /// Live databases in which lost chunks are looked for.
     pub databases: Vec<PathBuf>,
+    /// This machine: its databases of which there are snapshots, or will be, count among them.
+    pub host: Option<HostId>,
     /// How long to wait for a lock on one of them.
     pub busy_timeout: Duration,
     /// Read every pack, instead of trusting those that are there with the right length.

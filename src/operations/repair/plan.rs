@@ -2,6 +2,8 @@
 //! turned into steps. Nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use crate::store::{DirectReads, ObjectMeta, ObjectPath, StoreError};
 use crate::vault::layout::{self, Place};
 use crate::vault::log::History;
 use crate::vault::reader::plan as plan_chunk;
-use crate::vault::{Snapshot, Vault, VaultError};
+use crate::vault::{Catalog, Snapshot, Vault, VaultError};
 
 /// What a repair will do, and what it cannot do.
 #[derive(Debug, Default)]
@@ -92,6 +94,10 @@ pub(super) struct Work {
     /// Packs that no index object is to name.
     pub(super) dropped: HashSet<ObjectName>,
     pub(super) manifests: Vec<LostManifest>,
+    /// Forgotten snapshots whose manifests nobody has.
+    given_up: Vec<SnapshotId>,
+    /// The objects these were in.
+    pub(super) taken: BTreeSet<ObjectName>,
     pub(super) unlogged: Vec<Published>,
     /// Lost log objects that are answered for from now on.
     pub(super) answered: Vec<ObjectName>,
@@ -145,7 +151,8 @@ impl Planner<'_> {
         let packs = Packs::survey(&mut self, &history)?;
         let catalog = self.seen.catalog(&history)?;
         let mut snapshots = catalog.snapshots.clone();
-        self.manifests(&catalog.vanished, &mut snapshots)?;
+        self.manifests(&catalog, &mut snapshots)?;
+        self.settle_forgotten(&history);
         if !self.plan.work.answered.is_empty() {
             self.unpublished(&history, &snapshots)?;
         }
@@ -273,35 +280,38 @@ impl Planner<'_> {
     }
 
     /// Manifests that the log published and that no object holds, from the other copy or from metadata packs.
-    fn manifests(&mut self, vanished: &[SnapshotId], snapshots: &mut Vec<Snapshot>) -> Result<()> {
+    fn manifests(&mut self, catalog: &Catalog, snapshots: &mut Vec<Snapshot>) -> Result<()> {
+        let (vanished, forgotten) = (&catalog.vanished, &catalog.vanished_forgotten);
         let theirs = match self.copy {
-            Some(copy) if !vanished.is_empty() => copy.catalog(&copy.history()?)?.snapshots,
-            _ => Vec::new(),
+            Some(copy) if !(vanished.is_empty() && forgotten.is_empty()) => copy.catalog(&copy.history()?)?,
+            _ => Catalog::default(),
         };
         let mut put_back = BTreeSet::new();
-        for id in vanished {
-            if let Some(there) = theirs.iter().find(|snapshot| snapshot.id == *id) {
+        for id in vanished.iter().chain(forgotten) {
+            let is_forgotten = forgotten.contains(id);
+            let mut all = theirs.snapshots.iter().chain(&theirs.forgotten);
+            if let Some(there) = all.find(|snapshot| snapshot.id == *id) {
                 let path =
                     layout::object_path(ObjectKind::Snapshots, there.object).map_err(VaultError::from)?;
                 if put_back.insert(there.object) {
                     self.put_back(&path, Source::Copy, there.object, "it is missing");
                 }
-                snapshots.push(there.clone());
+                if !is_forgotten {
+                    snapshots.push(there.clone());
+                }
                 continue;
             }
             match self.manifest_in_pack(*id) {
                 Some(lost) => {
                     let detail = format!("of {}, from its copy in a metadata pack", lost.manifest.name);
                     self.step("recover", format!("snapshot {}", id.short()), detail);
-                    let object = ObjectName([0; 32]);
-                    snapshots.push(Snapshot {
-                        id: *id,
-                        object,
-                        epoch: lost.epoch,
-                        manifest: lost.manifest.clone(),
-                    });
+                    if !is_forgotten {
+                        let (object, manifest) = (ObjectName([0; 32]), lost.manifest.clone());
+                        snapshots.push(Snapshot { id: *id, object, epoch: lost.epoch, manifest });
+                    }
                     self.plan.work.manifests.push(lost);
                 }
+                None if is_forgotten => self.plan.work.given_up.push(*id),
                 None => self.plan.beyond_repair.push(format!(
                     "snapshot {}: the log says that it was published, and no copy of its manifest can be read",
                     id.short()
@@ -310,6 +320,16 @@ impl Planner<'_> {
         }
         snapshots.sort_by_key(|snapshot| (snapshot.manifest.created_at_us, snapshot.id));
         Ok(())
+    }
+
+    /// Forgotten snapshots of which no manifest is left are from now on as if a prune had taken them.
+    fn settle_forgotten(&mut self, history: &History) {
+        for id in std::mem::take(&mut self.plan.work.given_up) {
+            let Some(object) = history.objects.get(&id) else { continue };
+            let detail = "it was forgotten and its manifest is lost: it cannot be brought back any more";
+            self.step("log", format!("snapshot {}", id.short()), detail);
+            self.plan.work.taken.insert(*object);
+        }
     }
 
     fn manifest_in_pack(&self, id: SnapshotId) -> Option<LostManifest> {
@@ -349,7 +369,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn unlogged(&mut self, catalog: &crate::vault::Catalog, history: &History) {
+    fn unlogged(&mut self, catalog: &Catalog, history: &History) {
         for id in &catalog.unlogged {
             let Some(snapshot) = catalog.get(*id) else { continue };
             if history.published.contains(id) {
@@ -363,12 +383,22 @@ impl Planner<'_> {
         }
     }
 
+    /// Where chunks may be found alive: those that were named, and the databases on this machine of which there are snapshots.
+    fn databases(&self, snapshots: &[Snapshot]) -> BTreeSet<PathBuf> {
+        let manifests = snapshots.iter().map(|snapshot| &snapshot.manifest);
+        let here = manifests.filter(|manifest| Some(manifest.host) == self.request.host);
+        let paths = here.filter_map(|manifest| manifest.details.source_path.as_deref());
+        let own = paths.map(|bytes| PathBuf::from(OsStr::from_bytes(bytes))).filter(|path| path.is_file());
+        own.chain(self.request.databases.iter().cloned()).collect()
+    }
+
     /// Looks for what snapshots lack in the other copy and in live databases, until nothing more is found.
     fn heal(
         &mut self,
         snapshots: &[Snapshot],
         losses: &Losses,
     ) -> Result<Vec<(SnapshotId, Vec<std::ops::Range<u64>>)>> {
+        let databases = self.databases(snapshots);
         let mut found: HashMap<Key, Vec<u8>> = HashMap::new();
         let mut live: BTreeMap<PathBuf, HashSet<Key>> = BTreeMap::new();
         if let Some(copy) = self.copy {
@@ -384,7 +414,7 @@ impl Planner<'_> {
                 return Ok(harmed);
             }
             self.search_copy(&mut new, &mut found);
-            for path in &self.request.databases {
+            for path in &databases {
                 if new.is_empty() {
                     break;
                 }

@@ -33,6 +33,7 @@ fn parse(word: &str) -> (Candidate<'static>, String) {
         id: SnapshotId(id),
         database: DatabaseId([database; 16]),
         kind,
+        is_image: kind != Kind::Export,
         created_at: now - SignedDuration::from_secs_f64(hours * 3600.0),
         tags: if marks.contains('#') { &TAG } else { &[] },
         pinned: marks.contains('*'),
@@ -76,7 +77,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("1a 200a 200g 9000", "default", "1a 200g 9000"),
     // Rules stand for themselves: kinds are not kept on top of them.
     ("1 2 3 4", "last=2", "1 2"),
-    ("1 2e 3g 4a", "last=1", "1"),
+    ("1 2e 3g 4a", "last=1", "1 2e"),
     ("1a 2a 9000", "last=1 default", "1a 2a 9000"),
     // The newest of each hour: now is 12:00, so 0.5 and 0.9 are of 11 o'clock, 1.5 of 10 o'clock.
     ("0.5 0.9 1.5 1.9 2.5", "hourly=2", "0.5 1.5"),
@@ -107,6 +108,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("1- 2- 3 4+ 5", "", "3 4+"),
     ("1- 2- 3-", "", "1-"),
     ("1- 2- 3-", "last=1", "1-"),
+    // An export is no state of its database: neither the newest, nor counted with them.
+    ("1e 900a 901a", "default", "1e 900a"),
+    ("1e 2 3 4e", "last=1", "1e 2"),
+    ("1e+ 2e 3 4+ 5+", "", "3 4+"),
+    ("1e 2 30e 31 60", "daily=1", "1e 2"),
+    ("5e 6e", "", "5e"),
+    ("1e 2/2", "", "1e 2/2"),
     // Dated in the future: neither counted nor removed. Five minutes are a matter of clocks.
     ("!1 !2 1 2 3", "last=1", "!1 !2 1"),
     ("!1+ 1 2+ 3", "", "!1+ 1 2+"),

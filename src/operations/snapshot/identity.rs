@@ -72,7 +72,7 @@ impl Identity {
             ));
         }
         // An export belongs to its database, and is nothing that an image could be compared with.
-        let parent = newest.filter(|snapshot| snapshot.manifest.content.geometry().is_some());
+        let parent = newest.filter(|snapshot| snapshot.is_image());
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: parent.map(|snapshot| snapshot.id) })
     }
@@ -91,7 +91,7 @@ fn at_path<'c>(catalog: &'c Catalog, host: HostId, canonical: &Path) -> Option<&
 /// The newest image of a database; of one that was only exported, the newest export.
 fn newest_of(catalog: &Catalog, database: DatabaseId) -> Option<&Snapshot> {
     let own = || catalog.snapshots.iter().rev().filter(|snapshot| snapshot.manifest.database == database);
-    own().find(|snapshot| snapshot.manifest.content.geometry().is_some()).or_else(|| own().next())
+    own().find(|snapshot| snapshot.is_image()).or_else(|| own().next())
 }
 
 /// The newest snapshot of the database that the user says has moved to `canonical`.

@@ -154,7 +154,7 @@ pub fn snapshot(
         return Err(Error::new(ErrorKind::Usage, "the path of a database is empty")
             .with_hint("an unset variable in a script looks like this; nothing was stored"));
     }
-    let history = vault.history()?;
+    let history = super::list::settled_history(vault)?;
     super::list::warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
     super::list::warn_of_vanished(&catalog, monitor);
@@ -507,7 +507,7 @@ impl<'a> Run<'a> {
                     snapshot.id.short()
                 ),
             )
-            .with_hint("check the database itself with `PRAGMA integrity_check`, and the disk of the vault")),
+            .with_hint("`pagevault check --read-data` tells whether the vault is damaged, `PRAGMA integrity_check` whether the database itself is")),
         }
     }
 }

@@ -97,7 +97,7 @@ log object       says version 2     fine    says    fine    fine    says    says
 log object       cut                fine    says    fine    fine    says    says    fine    whole
 log object       empty              fine    says    fine    fine    says    says    fine    whole
 log object       zeros              fine    says    fine    fine    says    says    fine    whole
-log object       gone               fine    fine    fine    fine    says    says    fine    whole
+log object       gone               fine    says    fine    fine    says    says    fine    whole
 log object       newer, right name  fine    says    fine    fine    says    says    fine    in part
 log object       flip, right name   fine    says    fine    fine    says    says    fine    whole
 ";
