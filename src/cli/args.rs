@@ -66,8 +66,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 damage found, 5 cannot u
 #[derive(Debug, Clone, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Globals {
-    /// Folder of the vault [default: pagevault/vault in the user's data folder] [env: PAGEVAULT_VAULT]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Vault and key")]
+    /// Folder or address of the vault [default: pagevault/vault in the user's data folder] [env: PAGEVAULT_VAULT]
+    #[arg(long, global = true, value_name = "PLACE", help_heading = "Vault and key")]
     pub(crate) vault: Option<PathBuf>,
     /// How to unlock the vault.
     #[command(flatten)]
