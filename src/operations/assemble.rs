@@ -10,12 +10,15 @@ use crate::checksum::{Sha256, Sha256Hasher};
 use crate::chunk::{Class, chunk_count, chunk_len};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
+use crate::tree::FAN_OUT;
 use crate::vault::image::TreeReader;
 use crate::vault::reader::{ChunkPlan, ChunkReader, plan};
 use crate::vault::{AT_ONCE, Snapshot, Vault, VaultError};
 
 /// Buffers of 64 KiB in circulation: 8 MiB.
 const BUFFERS: usize = 128;
+/// Chunks below a node whose children are nodes of the lowest level.
+const NODE_OF_NODES: u64 = (FAN_OUT * FAN_OUT) as u64;
 /// Chunks that are looked up ahead of those that are read, where what they need comes from far away: 32 MiB of pages.
 const AHEAD: usize = 512;
 
@@ -93,6 +96,9 @@ fn plan_chunks(
             if monitor.interrupted() {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
+            if let Some(ahead) = ahead.as_ref().filter(|_| position % NODE_OF_NODES == 0) {
+                bring_nodes(vault, &mut tree, &mut reader, position, ahead);
+            }
             let mut look_up = || {
                 let index = vault.index();
                 let id = tree.chunk_id(&index, &mut reader, position)?;
@@ -112,6 +118,27 @@ fn plan_chunks(
         if jobs.send(Job { position, plan, buffer }).is_err() {
             return Err(VaultError::Worker.into());
         }
+    }
+}
+
+/// Nodes of the lowest level are needed one by one, and each may be in another pack: those that belong together are brought
+/// at once. What cannot be had shows when it is needed.
+fn bring_nodes(
+    vault: &Vault,
+    tree: &mut TreeReader,
+    reader: &mut ChunkReader,
+    position: u64,
+    ahead: &Sender<Arc<ChunkPlan>>,
+) {
+    let plans: Vec<ChunkPlan> = {
+        let index = vault.index();
+        if tree.id_at(&index, reader, 1, position / FAN_OUT as u64).is_err() {
+            return;
+        }
+        tree.siblings(1).filter_map(|id| plan(&index, Class::Node(1), id).ok()).collect()
+    };
+    for plan in plans {
+        let _ = ahead.send(Arc::new(plan));
     }
 }
 

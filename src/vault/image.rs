@@ -79,6 +79,13 @@ impl TreeReader {
         let id = ids.chunks_exact(ChunkId::LEN).nth(child).and_then(|id| id.try_into().ok());
         id.map(ChunkId).ok_or(VaultError::MissingChunk(ChunkId([0; 16])))
     }
+
+    /// The ids of all nodes of `level` that lie beside the one that was asked for last.
+    pub fn siblings(&self, level: u8) -> impl Iterator<Item = ChunkId> {
+        let node = self.nodes.get(usize::from(level)).and_then(Option::as_ref);
+        let ids = node.map(|(_, plain)| plain.as_slice()).unwrap_or_default();
+        ids.as_chunks().0.iter().map(|id| ChunkId(*id))
+    }
 }
 
 /// Chunks kept by one image: 1 MiB.
