@@ -13,7 +13,7 @@ use crate::monitor::Monitor;
 use crate::tree::FAN_OUT;
 use crate::vault::image::TreeReader;
 use crate::vault::reader::{ChunkPlan, ChunkReader, plan};
-use crate::vault::{AT_ONCE, Snapshot, Vault, VaultError};
+use crate::vault::{Snapshot, Vault, VaultError};
 
 /// Buffers of 64 KiB in circulation: 8 MiB.
 const BUFFERS: usize = 128;
@@ -21,6 +21,8 @@ const BUFFERS: usize = 128;
 const NODE_OF_NODES: u64 = (FAN_OUT * FAN_OUT) as u64;
 /// Chunks that are looked up ahead of those that are read, where what they need comes from far away: 32 MiB of pages.
 const AHEAD: usize = 512;
+/// Threads that bring blocks of packs: each may hold a request's 2 MiB.
+const BRINGERS: usize = 8;
 
 struct Job {
     position: u64,
@@ -58,8 +60,8 @@ pub fn assemble(
         let hasher = scope.spawn(move || hash(&piece_inbox, &home));
         let deliverer = scope.spawn(move || deliver(&result_inbox, &pieces, image_len, monitor, sink));
         let ahead = vault.store().is_remote().then(|| {
-            let (ahead, inbox) = bounded::<Arc<ChunkPlan>>(AT_ONCE);
-            for _ in 0..AT_ONCE {
+            let (ahead, inbox) = bounded::<Arc<ChunkPlan>>(BRINGERS);
+            for _ in 0..BRINGERS {
                 let inbox = inbox.clone();
                 // One failure is enough: who reads will ask again, be patient, and hear what is wrong.
                 scope.spawn(move || inbox.iter().all(|plan| plan.fetch_ahead(vault.store()).is_ok()));

@@ -13,7 +13,7 @@ use crate::ids::ObjectName;
 use crate::store::{InUse, ObjectMeta, ObjectPath, Put, Store};
 
 /// Requests that are under way at once, as far as the store lets them.
-pub(crate) const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// Store and keys of an unlocked vault: what every part of the layer works with, from any thread.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use self::catalog::{Catalog, Snapshot};
-pub(crate) use self::core::{AT_ONCE, Core, read_named};
+pub(crate) use self::core::{Core, read_named};
 pub use self::error::VaultError;
 pub use self::idle::{IdleVault, Visit};
 pub use self::image::StoredImage;

@@ -150,7 +150,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), retries: 6, connections: 8, rate: None }
+        Self { timeout: Duration::from_secs(30), retries: 6, connections: 16, rate: None }
     }
 }
 
