@@ -212,8 +212,8 @@ fi
         "hourly snapshot of $large MB, peak memory|large_hourly.peak_mib|MiB|" \
         "restore of $large MB, wall|large_restore.wall_s|s|" \
         "restore of $large MB, peak memory|large_restore.peak_mib|MiB|" \
-        "$small databases of 1 MB in one call, wall|small_first.wall_s|s|" \
-        "$small databases of 1 MB, peak memory|small_first.peak_mib|MiB|" \
+        "$small small databases in one call, wall|small_first.wall_s|s|" \
+        "$small small databases, peak memory|small_first.peak_mib|MiB|" \
         "$small databases, unchanged, wall|small_unchanged.wall_s|s|" \
         "$small databases, unchanged, stored|small_unchanged.stored|B|"
 } >"$work/lines"

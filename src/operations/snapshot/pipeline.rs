@@ -386,7 +386,7 @@ fn hash(inbox: &Receiver<Arc<Buffer>>) -> Sha256 {
 }
 
 /// The reading thread holds up a writer, so this thread stands back for it. Where there are fewer processors than threads,
-/// a hold is a sixth shorter for that (docs/performance.md).
+/// a hold is an eighth shorter for that (docs/performance.md).
 fn let_the_reader_go_first() {
     // On Linux a priority is a thread's own.
     #[cfg(target_os = "linux")]
