@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pagevault::clock::SystemClock;
+use pagevault::clock::{FixedClock, SystemClock};
 use pagevault::monitor::{Monitor, Silent};
 use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
 use pagevault::store::{FaultStore, LoggedOperation, MemoryStore, OperationKind};
@@ -271,4 +271,21 @@ fn a_vault_that_lost_a_pack_gets_what_it_held_again() {
         .unwrap();
         assert_current(&vault, &report.unwrap(), &path);
     }
+}
+
+/// A clock that was wrong once does not make every later snapshot one of everything.
+#[test]
+fn what_is_dated_in_the_future_is_nobody_s_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    drop(build(&path, "DELETE"));
+    let (vault, _) = memory_vault();
+    let request = request(&[&path]);
+    let ahead = FixedClock(jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 300));
+    snapshot(&vault, &request, &ahead, &Silent, &mut |_, outcome| drop(outcome.unwrap())).unwrap();
+    settle();
+    let (first, _) = take(&vault, &request);
+    assert_eq!(first.chunks.full + first.chunks.delta, 0);
+    let (second, was_read) = take(&vault, &request);
+    assert!(second.parent == Some(first.snapshot_id) && !was_read, "{second:?}");
 }

@@ -72,7 +72,9 @@ impl<'v> Keeper<'v> {
             },
             SourceOrigin::Live(path) => {
                 let request = SnapshotRequest::new([path], host.clone());
-                let identity = Identity::of(&catalog, &mut Names::of(&catalog), &request, path)?;
+                // Nothing is asked of its parent.
+                let (mut names, now) = (Names::of(&catalog), Timestamp::MAX);
+                let identity = Identity::of(&catalog, &mut names, &request, path, now)?;
                 About {
                     database: identity.database,
                     name: identity.name,

@@ -6,10 +6,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::SnapshotRequest;
 use crate::crypto::CryptoError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DatabaseId, HostId, SnapshotId};
+use crate::operations::retention::is_ahead;
 use crate::vault::{Catalog, Snapshot, VaultError};
 
 /// Which names are taken, and by which database; and what this run has met and not published yet.
@@ -42,6 +45,7 @@ impl Identity {
         names: &mut Names,
         request: &SnapshotRequest,
         canonical: &Path,
+        now: Timestamp,
     ) -> Result<Self> {
         let newest = if request.moved {
             Some(moved(catalog, request, canonical)?)
@@ -71,8 +75,13 @@ impl Identity {
                 "choose another with --name; if it is the same database at a new place, add --moved",
             ));
         }
-        // An export belongs to its database, and is nothing that an image could be compared with.
-        let parent = newest.filter(|snapshot| snapshot.is_image());
+        // An export belongs to its database, and is nothing that an image could be compared with. One that is dated in the
+        // future, by a clock that was wrong, would stay the newest for as long as that, and further away each time.
+        let parent = newest.filter(|snapshot| snapshot.is_image()).map(|newest| {
+            let images = catalog.snapshots.iter().rev().filter(|snapshot| snapshot.is_image());
+            let mut own = images.filter(|snapshot| snapshot.manifest.database == database);
+            own.find(|snapshot| !is_ahead(snapshot.created_at(), now)).unwrap_or(newest)
+        });
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: parent.map(|snapshot| snapshot.id) })
     }

@@ -242,8 +242,9 @@ impl<'a> Run<'a> {
         let options = OpenOptions { busy_timeout: self.request.busy_timeout };
         let mut database = LiveDatabase::open(path, &options)?;
         let canonical = database.canonical_path().to_path_buf();
-        let identity = Identity::of(&self.catalog, &mut self.names, self.request, &canonical)
-            .map_err(|error| error.context(path.display()))?;
+        let identity =
+            Identity::of(&self.catalog, &mut self.names, self.request, &canonical, self.clock.now())
+                .map_err(|error| error.context(path.display()))?;
         let parent = identity.parent.and_then(|id| self.catalog.get(id)).cloned();
         let created_at = self.clock.now();
         let capture = database.begin()?;
