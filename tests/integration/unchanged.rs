@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use pagevault::clock::{FixedClock, SystemClock};
 use pagevault::monitor::{Monitor, Silent};
+use pagevault::operations::list::find;
 use pagevault::operations::snapshot::{SnapshotReport, SnapshotRequest, snapshot};
+use pagevault::operations::status::status;
 use pagevault::store::{FaultStore, LoggedOperation, MemoryStore, OperationKind};
 use pagevault::vault::{LocalFolders, LockedVault, Vault};
 use rusqlite::Connection;
 
-use crate::support::{create_vault_with, key, memory_vault, request, restore_to};
+use crate::support::{Collected, create_vault_with, key, memory_vault, request, restore_to};
 
 /// Counts the bytes that an operation says it has worked through.
 #[derive(Default)]
@@ -273,9 +275,9 @@ fn a_vault_that_lost_a_pack_gets_what_it_held_again() {
     }
 }
 
-/// A clock that was wrong once does not make every later snapshot one of everything.
+/// A clock that was wrong once neither makes every later snapshot one of everything, nor hides it.
 #[test]
-fn what_is_dated_in_the_future_is_nobody_s_parent() {
+fn what_is_dated_in_the_future_is_nobody_s_parent_and_not_the_latest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     drop(build(&path, "DELETE"));
@@ -288,4 +290,17 @@ fn what_is_dated_in_the_future_is_nobody_s_parent() {
     assert_eq!(first.chunks.full + first.chunks.delta, 0);
     let (second, was_read) = take(&vault, &request);
     assert!(second.parent == Some(first.snapshot_id) && !was_read, "{second:?}");
+    let (now, heard) = (jiff::Timestamp::now(), Collected::default());
+    for spec in ["latest", "app@latest"] {
+        let found = find(&vault, &spec.parse().unwrap(), now, &heard).unwrap();
+        assert_eq!(found.id, second.snapshot_id, "{spec}");
+    }
+    assert!(heard.warnings().iter().all(|warning| warning.contains("dated in the future")), "{heard:?}");
+    assert_eq!(heard.warnings().len(), 2);
+    let kept = |now| status(&vault, now, &Silent).unwrap().databases.remove(0).kept_at;
+    assert_eq!(kept(now), Some(second.created_at));
+    // Where all are of the future, it may be this clock that is wrong.
+    let long_ago = "2020-01-01T00:00:00Z".parse().unwrap();
+    let found = find(&vault, &"latest".parse().unwrap(), long_ago, &Silent).unwrap();
+    assert!(found.id != second.snapshot_id && kept(long_ago).is_none());
 }
