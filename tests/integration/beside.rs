@@ -271,7 +271,10 @@ fn cell(world: &World, (one, other): (Operation, Operation), rounds: usize) -> D
             let copy = world.home.join(format!("copy-{number}"));
             if copy.exists() {
                 let copy = copy.display().to_string();
-                world.good(&["check", "--no-key", "--vault", &copy]);
+                // Of a slot that goes while it is copied, one of its two objects may be there, until a sync may delete.
+                if ![one, other].contains(&RemoveKey) {
+                    world.good(&["check", "--no-key", "--vault", &copy]);
+                }
                 let listed = world.listed(&["list", "--json", "--vault", &copy]);
                 assert!(listed.contains(&world.pinned), "{listed:?}");
                 // A key that was removed stays in the copy, which `check` says, until a sync may delete.
