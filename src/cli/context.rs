@@ -175,6 +175,9 @@ impl Context {
         }
         let own = identity(&*store);
         copies.retain(|copy| self.is_copy_of(&own, &**copy));
+        if copies.is_empty() {
+            return Ok(store);
+        }
         let heard = Arc::clone(&self.from_copies);
         let say = move |told: &Told| {
             heard.lock().unwrap_or_else(PoisonError::into_inner).push(told.clone());

@@ -36,35 +36,41 @@ pub type Say = Box<dyn Fn(&Told) + Send + Sync>;
 
 /// Wraps a store and turns to copies where it fails.
 pub struct FallbackStore<S> {
-    inner: S,
-    copies: Vec<Copy>,
+    first: Answering<S>,
+    copies: Vec<Answering<Box<dyn Store>>>,
     say: Say,
     state: Mutex<State>,
-    /// The first did not answer once, however long it was waited: the copies are asked alone.
-    silent: AtomicBool,
 }
 
-/// A copy, which is not asked any more when it has not answered once.
+/// A store that is not asked any more when it has not answered once, however long it was waited.
 #[derive(Debug)]
-struct Copy {
-    store: Box<dyn Store>,
-    silent: AtomicBool,
+struct Answering<S> {
+    store: S,
+    is_silent: AtomicBool,
 }
 
-impl Copy {
-    /// `None` if it does not answer.
-    fn ask<T>(
-        &self,
-        request: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
-    ) -> Option<Result<T, StoreError>> {
-        if self.silent.load(Ordering::Relaxed) {
-            return None;
+impl<S: Store> Answering<S> {
+    const fn new(store: S) -> Self {
+        Self { store, is_silent: AtomicBool::new(false) }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.is_silent() {
+            return Err(StoreError::Temporary {
+                path: self.store.describe(),
+                operation: "read",
+                why: "it did not answer before".to_owned(),
+            });
         }
-        let outcome = request(&*self.store);
+        let outcome = request(&self.store);
         if matches!(outcome, Err(StoreError::Temporary { .. })) {
-            self.silent.store(true, Ordering::Relaxed);
+            self.is_silent.store(true, Ordering::Relaxed);
         }
-        Some(outcome)
+        outcome
     }
 }
 
@@ -79,7 +85,7 @@ struct State {
 impl<S: Store> std::fmt::Debug for FallbackStore<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FallbackStore")
-            .field("inner", &self.inner)
+            .field("first", &self.first)
             .field("copies", &self.copies)
             .finish_non_exhaustive()
     }
@@ -90,32 +96,20 @@ impl<S: Store> FallbackStore<S> {
     pub fn new(inner: S, copies: Vec<Box<dyn Store>>, say: Say) -> Self {
         let substitutes = LruCache::new(SUBSTITUTES);
         let state = Mutex::new(State { substitutes, bad: HashSet::new(), said: HashSet::new() });
-        let copy = |store| Copy { store, silent: AtomicBool::new(false) };
-        let copies = copies.into_iter().map(copy).collect();
-        Self { inner, copies, say, state, silent: AtomicBool::new(false) }
+        let copies = copies.into_iter().map(Answering::new).collect();
+        Self { first: Answering::new(inner), copies, say, state }
     }
 
     /// The first is known not to answer.
     #[must_use]
     pub fn with_silent_first(self) -> Self {
-        self.silent.store(true, Ordering::Relaxed);
+        self.first.is_silent.store(true, Ordering::Relaxed);
         self
     }
 
-    /// Asks the first store, unless it is known not to answer.
+    /// Asks the first store, unless it is known not to answer and there are others.
     fn ask<T>(&self, request: impl FnOnce(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        if self.silent.load(Ordering::Relaxed) {
-            return Err(StoreError::Temporary {
-                path: self.inner.describe(),
-                operation: "read",
-                why: "it did not answer before".to_owned(),
-            });
-        }
-        let outcome = request(&self.inner);
-        if matches!(outcome, Err(StoreError::Temporary { .. })) && !self.copies.is_empty() {
-            self.silent.store(true, Ordering::Relaxed);
-        }
-        outcome
+        if self.copies.is_empty() { request(&self.first.store) } else { self.first.ask(request) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,10 +124,10 @@ impl<S: Store> FallbackStore<S> {
     }
 
     /// Of what is asked of a copy because the first does not answer, it is enough to hear that.
-    fn say_of(&self, path: &ObjectPath, why: &str, copy: &Copy) {
-        let copy = copy.store.describe();
-        if self.silent.load(Ordering::Relaxed) {
-            let first = self.inner.describe();
+    fn say_of(&self, path: &ObjectPath, why: &str, copy: &dyn Store) {
+        let copy = copy.describe();
+        if self.first.is_silent() {
+            let first = self.first.store.describe();
             self.say(Told::Silent(format!("{first} does not answer; the copy {copy} is read instead")));
         } else {
             self.say(Told::Mendable(format!("{path} {why}; it was read from the copy {copy}")));
@@ -146,10 +140,10 @@ impl<S: Store> FallbackStore<S> {
             return Some(Arc::clone(bytes));
         }
         for copy in &self.copies {
-            if let Some(Ok(bytes)) = copy.ask(|store| store.get(path, limit))
+            if let Ok(bytes) = copy.ask(|store| store.get(path, limit))
                 && is_genuine(path, &bytes)
             {
-                self.say_of(path, why, copy);
+                self.say_of(path, why, &copy.store);
                 let bytes: Arc<[u8]> = bytes.into();
                 let mut state = self.state();
                 state.substitutes.put(path.clone(), Arc::clone(&bytes));
@@ -176,15 +170,15 @@ fn words(error: &StoreError) -> &'static str {
 
 impl<S: Store> Store for FallbackStore<S> {
     fn describe(&self) -> String {
-        self.inner.describe()
+        self.first.store.describe()
     }
 
     fn is_remote(&self) -> bool {
-        self.inner.is_remote()
+        self.first.store.is_remote()
     }
 
     fn distrust(&self, path: &ObjectPath) -> bool {
-        let below = self.inner.distrust(path);
+        let below = self.first.store.distrust(path);
         if !is_hash(path.file_name()) || self.is_bad(path) {
             return below;
         }
@@ -195,7 +189,7 @@ impl<S: Store> Store for FallbackStore<S> {
     }
 
     fn read_directly(&self, directly: bool) {
-        self.inner.read_directly(directly);
+        self.first.store.read_directly(directly);
         self.copies.iter().for_each(|copy| copy.store.read_directly(directly));
     }
 
@@ -236,12 +230,11 @@ impl<S: Store> Store for FallbackStore<S> {
             Ok(size) => return Ok(size),
             Err(error) => error,
         };
-        let size_in = |copy: &Copy| copy.ask(|store| store.size(path))?.ok();
-        self.copies.iter().find_map(size_in).ok_or(error)
+        self.copies.iter().find_map(|copy| copy.ask(|store| store.size(path)).ok()).ok_or(error)
     }
 
     fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
-        self.inner.put_if_absent(path, bytes)
+        self.first.store.put_if_absent(path, bytes)
     }
 
     /// What any of them has.
@@ -260,11 +253,11 @@ impl<S: Store> Store for FallbackStore<S> {
             ControlFlow::Continue(())
         };
         let mut outcome = self.ask(|store| store.list(folder, &mut once));
-        for copy in &self.copies {
-            let Some(listed) = copy.ask(|store| store.list(folder, &mut once)) else { continue };
+        for copy in self.copies.iter().filter(|copy| !copy.is_silent()) {
+            let listed = copy.ask(|store| store.list(folder, &mut once));
             match (&listed, &outcome) {
                 (Ok(()), Err(error)) => {
-                    if !self.silent.load(Ordering::Relaxed) {
+                    if !self.first.is_silent() {
                         let copy = copy.store.describe();
                         self.say(Told::Mendable(format!("{error}; the copy {copy} was listed")));
                     }
@@ -278,11 +271,11 @@ impl<S: Store> Store for FallbackStore<S> {
     }
 
     fn delete(&self, path: &ObjectPath) -> Result<(), StoreError> {
-        self.inner.delete(path)
+        self.first.store.delete(path)
     }
 
     fn in_use(&self, folder: &str) -> Option<super::InUse> {
-        self.inner.in_use(folder)
+        self.first.store.in_use(folder)
     }
 }
 
@@ -372,6 +365,6 @@ mod tests {
         // Said once, not for each thing that is asked for.
         let said = heard.lock().unwrap().clone();
         assert!(said.len() == 1 && said[0].starts_with("Silent"), "{said:?}");
-        assert_eq!(store.inner.failures(), 1, "it is not asked again");
+        assert_eq!(store.first.store.failures(), 1, "it is not asked again");
     }
 }
