@@ -118,9 +118,18 @@ pub(crate) fn check_address(text: &str) -> std::result::Result<(), String> {
 pub(crate) fn is_within(inner: &Path, outer: &Path) -> bool {
     let of = |place: &Path| match address(place) {
         Some(_) => PathBuf::from(shown(place).trim_end_matches('/')),
-        None => place.canonicalize().or_else(|_| absolute(place)).unwrap_or_else(|_| place.to_path_buf()),
+        None => real(&absolute(place).unwrap_or_else(|_| place.to_path_buf())),
     };
     of(inner).starts_with(of(outer))
+}
+
+/// A path without symbolic links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        (Err(_), ..) => path.to_path_buf(),
+    }
 }
 
 /// The place as it was named, without what an address may hold besides.

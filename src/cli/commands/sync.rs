@@ -76,7 +76,7 @@ fn targets(args: &SyncArgs, context: &Context) -> Result<Vec<Target>> {
 }
 
 fn one(source: &dyn Store, target: &Target, args: &SyncArgs, context: &Context) -> Result<SyncReport> {
-    let own = PathBuf::from(source.describe());
+    let own = context.place()?.folder;
     let nested = if is_within(&target.place, &own) {
         Some("it is the vault itself, or lies within it")
     } else if is_within(&own, &target.place) {
