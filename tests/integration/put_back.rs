@@ -123,6 +123,25 @@ fn the_manifest_of_a_forgotten_snapshot_is_missed_until_a_prune_takes_it() {
     scene.judge(&vault);
 }
 
+/// That nothing is left of a forgotten snapshot is said once, and then it counts as taken.
+#[test]
+fn a_forgotten_snapshot_of_which_nothing_is_left_is_given_up() {
+    let (mut scene, (vault, store)) = (Scene::new(), memory_vault());
+    let id = scene.keep(&vault);
+    scene.forget(&vault, std::slice::from_ref(&id));
+    for path in store.paths() {
+        if ["index/", "packs/", "snapshots/"].iter().any(|folder| path.as_str().starts_with(folder)) {
+            store.remove(&path);
+        }
+    }
+    assert!(problems(&vault)[0].contains("could be brought back"), "{:?}", problems(&vault));
+    let planned = repair::plan(&vault, &request(), &Silent).unwrap();
+    assert!(planned.makes_whole() && planned.steps[0].object.contains(&id[..8]), "{planned:?}");
+    repair::execute(&vault, &request(), &planned, &SystemClock, &Silent).unwrap();
+    assert_eq!(problems(&vault), [""; 0]);
+    assert!(repair::plan(&vault, &request(), &Silent).unwrap().is_empty());
+}
+
 /// What was put back stays so, also when the next snapshot has been taken: every command goes on saying so, and none deletes
 /// anything, until a repair has answered for the gap.
 #[test]

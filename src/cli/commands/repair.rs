@@ -31,14 +31,14 @@ struct Answer<'a> {
 /// Repairs the vault.
 pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     if let (Some(place), true) = (&args.from, args.yes) {
-        let copy = find_copy(place, context)?;
+        let copy = copy_at(place, context)?;
         for name in restore_controls(&*context.open_store()?, &*copy)? {
             context.progress.warn(&format!("{name} was lost and is taken from {}", copy.describe()));
         }
     }
     let vault = context.open_vault()?;
     let copy = match &args.from {
-        Some(place) => Some(vault.copy_in(find_copy(place, context)?)?),
+        Some(place) => Some(vault.copy_in(copy_at(place, context)?)?),
         None => None,
     };
     let request = RepairRequest {
@@ -74,10 +74,11 @@ pub(crate) fn run(args: &RepairArgs, context: &Context) -> Result<Outcome> {
     } else if go {
         context.output.text(&done(&report))?;
     }
-    Ok(conclude(&plan, go, &problems, (args, context)))
+    Ok(conclude(&plan, go, &problems, args, context))
 }
 
-fn find_copy(place: &Path, context: &Context) -> Result<Box<dyn Store>> {
+/// The store of a copy that was named.
+fn copy_at(place: &Path, context: &Context) -> Result<Box<dyn Store>> {
     context.places.find(place)?.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("there is no copy at {}", place.display())).with_hint(
             "name the folder or the address of a copy of this vault, as `pagevault sync` makes one",
@@ -136,7 +137,8 @@ fn conclude(
     plan: &RepairPlan,
     done: bool,
     problems: &[Problem],
-    (args, context): (&RepairArgs, &Context),
+    args: &RepairArgs,
+    context: &Context,
 ) -> Outcome {
     if !plan.is_empty() && !done {
         let message = format!("steps to be done: {}; nothing was changed", plan.steps.len());

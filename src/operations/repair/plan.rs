@@ -94,9 +94,7 @@ pub(super) struct Work {
     /// Packs that no index object is to name.
     pub(super) dropped: HashSet<ObjectName>,
     pub(super) manifests: Vec<LostManifest>,
-    /// Forgotten snapshots whose manifests nobody has.
-    given_up: Vec<SnapshotId>,
-    /// The objects these were in.
+    /// Snapshots objects of forgotten snapshots whose manifests nobody has.
     pub(super) taken: BTreeSet<ObjectName>,
     pub(super) unlogged: Vec<Published>,
     /// Lost log objects that are answered for from now on.
@@ -151,8 +149,7 @@ impl Planner<'_> {
         let packs = Packs::survey(&mut self, &history)?;
         let catalog = self.seen.catalog(&history)?;
         let mut snapshots = catalog.snapshots.clone();
-        self.manifests(&catalog, &mut snapshots)?;
-        self.settle_forgotten(&history);
+        self.manifests(&history, &catalog, &mut snapshots)?;
         if !self.plan.work.answered.is_empty() {
             self.unpublished(&history, &snapshots)?;
         }
@@ -280,7 +277,12 @@ impl Planner<'_> {
     }
 
     /// Manifests that the log published and that no object holds, from the other copy or from metadata packs.
-    fn manifests(&mut self, catalog: &Catalog, snapshots: &mut Vec<Snapshot>) -> Result<()> {
+    fn manifests(
+        &mut self,
+        history: &History,
+        catalog: &Catalog,
+        snapshots: &mut Vec<Snapshot>,
+    ) -> Result<()> {
         let (vanished, forgotten) = (&catalog.vanished, &catalog.vanished_forgotten);
         let theirs = match self.copy {
             Some(copy) if !(vanished.is_empty() && forgotten.is_empty()) => copy.catalog(&copy.history()?)?,
@@ -311,7 +313,12 @@ impl Planner<'_> {
                     }
                     self.plan.work.manifests.push(lost);
                 }
-                None if is_forgotten => self.plan.work.given_up.push(*id),
+                None if is_forgotten => {
+                    // From now on it is as if a prune had taken it.
+                    let detail = "it was forgotten and its manifest is lost: it cannot be brought back any more";
+                    self.step("log", format!("snapshot {}", id.short()), detail);
+                    self.plan.work.taken.extend(history.objects.get(id));
+                }
                 None => self.plan.beyond_repair.push(format!(
                     "snapshot {}: the log says that it was published, and no copy of its manifest can be read",
                     id.short()
@@ -320,16 +327,6 @@ impl Planner<'_> {
         }
         snapshots.sort_by_key(|snapshot| (snapshot.manifest.created_at_us, snapshot.id));
         Ok(())
-    }
-
-    /// Forgotten snapshots of which no manifest is left are from now on as if a prune had taken them.
-    fn settle_forgotten(&mut self, history: &History) {
-        for id in std::mem::take(&mut self.plan.work.given_up) {
-            let Some(object) = history.objects.get(&id) else { continue };
-            let detail = "it was forgotten and its manifest is lost: it cannot be brought back any more";
-            self.step("log", format!("snapshot {}", id.short()), detail);
-            self.plan.work.taken.insert(*object);
-        }
     }
 
     fn manifest_in_pack(&self, id: SnapshotId) -> Option<LostManifest> {
