@@ -288,18 +288,8 @@ struct Cramped {
 }
 
 impl Store for Cramped {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(path, limit)
-    }
-    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(path, offset, into)
-    }
-    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
-        self.inner.size(path)
-    }
+    crate::support::reads_of_inner!();
+
     fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
         let taken = |free: u64| free.checked_sub(bytes.len() as u64);
         match self.free.try_update(Ordering::Relaxed, Ordering::Relaxed, taken) {
@@ -372,18 +362,8 @@ impl std::fmt::Debug for Meanwhile {
 }
 
 impl Store for Meanwhile {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(path, limit)
-    }
-    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(path, offset, into)
-    }
-    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
-        self.inner.size(path)
-    }
+    crate::support::reads_of_inner!();
+
     fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
         if path.as_str().starts_with(self.folder)
             && let Some(deed) = self.deed.lock().unwrap().take()

@@ -384,18 +384,8 @@ struct Pruned {
 }
 
 impl Store for Pruned {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn get(&self, path: &ObjectPath, limit: u64) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(path, limit)
-    }
-    fn read_range(&self, path: &ObjectPath, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(path, offset, into)
-    }
-    fn size(&self, path: &ObjectPath) -> Result<u64, StoreError> {
-        self.inner.size(path)
-    }
+    crate::support::reads_of_inner!();
+
     fn put_if_absent(&self, path: &ObjectPath, bytes: &[u8]) -> Result<Put, StoreError> {
         self.inner.put_if_absent(path, bytes)
     }

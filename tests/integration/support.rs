@@ -112,3 +112,34 @@ pub fn restore_live(vault: &Vault, id: &str, target: &Path) -> Result<RestoreRep
     request.busy_timeout = Duration::from_secs(20);
     restore_into(vault, &request, &SystemClock, &Silent)
 }
+
+/// What a store that wraps another, its `inner`, hands through to it in any case.
+macro_rules! reads_of_inner {
+    () => {
+        fn describe(&self) -> String {
+            self.inner.describe()
+        }
+        fn get(
+            &self,
+            path: &pagevault::store::ObjectPath,
+            limit: u64,
+        ) -> std::result::Result<Vec<u8>, pagevault::store::StoreError> {
+            self.inner.get(path, limit)
+        }
+        fn read_range(
+            &self,
+            path: &pagevault::store::ObjectPath,
+            offset: u64,
+            into: &mut [u8],
+        ) -> std::result::Result<(), pagevault::store::StoreError> {
+            self.inner.read_range(path, offset, into)
+        }
+        fn size(
+            &self,
+            path: &pagevault::store::ObjectPath,
+        ) -> std::result::Result<u64, pagevault::store::StoreError> {
+            self.inner.size(path)
+        }
+    };
+}
+pub(crate) use reads_of_inner;
