@@ -171,12 +171,7 @@ fn by_policy(
     let (mut forget, mut keep) = (Vec::new(), Vec::new());
     for (snapshot, reasons) in considered.iter().zip(reasons) {
         if reasons.contains(&Reason::Future) {
-            monitor.warn(&format!(
-                "snapshot {} of {} is dated in the future ({}): no rule is applied to it",
-                snapshot.id.short(),
-                snapshot.manifest.name,
-                snapshot.created_at()
-            ));
+            monitor.warn(&format!("{}: no rule is applied to it", list::dated_ahead(snapshot)));
         }
         let because: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         if because.is_empty() { &mut forget } else { &mut keep }.push(decision(snapshot, because));

@@ -15,7 +15,7 @@ use crate::ids::{DatabaseId, SnapshotId};
 use crate::monitor::Monitor;
 use crate::operations::retention::is_ahead;
 use crate::vault::log::History;
-use crate::vault::{Catalog, Snapshot, Vault, VaultError};
+use crate::vault::{Catalog, Snapshot, Vault};
 
 /// A snapshot for people and scripts, in the words of docs/cli.md.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -178,7 +178,7 @@ pub(super) fn load_index(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
 
 /// What the log says and the snapshots of a vault; what cannot be read becomes a warning.
 pub(super) fn read(vault: &Vault, monitor: &dyn Monitor) -> Result<(History, Catalog)> {
-    let history = settled_history(vault)?;
+    let history = vault.history()?;
     warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
     for (name, error) in &catalog.skipped {
@@ -186,13 +186,6 @@ pub(super) fn read(vault: &Vault, monitor: &dyn Monitor) -> Result<(History, Cat
     }
     warn_of_vanished(&catalog, monitor);
     Ok((history, catalog))
-}
-
-/// What the log says. Looked at again where it has gaps: two entries that are appended while it is listed may show in the
-/// wrong order.
-pub(super) fn settled_history(vault: &Vault) -> Result<History, VaultError> {
-    let history = vault.history()?;
-    if history.breaks.is_empty() { Ok(history) } else { vault.history() }
 }
 
 /// Says what of the log cannot be read, what it lacks, and whether the vault was put back.
@@ -226,12 +219,15 @@ pub(super) fn gaps(history: &History) -> Option<String> {
 
 /// Says which snapshots are gone that were not forgotten.
 pub(super) fn warn_of_vanished(catalog: &Catalog, monitor: &dyn Monitor) {
-    for id in &catalog.vanished {
-        monitor.warn(&format!(
-            "snapshot {} was published and not forgotten, and its manifest is gone or not readable",
-            id.short()
-        ));
-    }
+    catalog.vanished.iter().for_each(|id| monitor.warn(&vanished(*id)));
+}
+
+/// What to say of a snapshot that is gone.
+pub(super) fn vanished(id: SnapshotId) -> String {
+    format!(
+        "snapshot {} was published and not forgotten, and its manifest is gone or not readable",
+        id.short()
+    )
 }
 
 /// Says whether the vault was put back or has lost snapshots: for commands that have no other reason to look.
@@ -387,20 +383,23 @@ fn warn_of_passed_over(
             && is_ahead(snapshot.created_at(), now)
     };
     if let Some(ahead) = catalog.snapshots.iter().rev().find(passed_over) {
-        monitor.warn(&format!(
-            "snapshot {} of {} is dated in the future ({}), by this machine's clock: {spec} is taken for {}, of {}",
-            ahead.id.short(),
-            ahead.manifest.name,
-            ahead.created_at(),
-            chosen.id.short(),
-            chosen.created_at(),
-        ));
+        let (chosen, at) = (chosen.id.short(), chosen.created_at());
+        monitor.warn(&format!("{}: {spec} is taken for {chosen}, of {at}", dated_ahead(ahead)));
     }
+}
+
+/// What to say of a snapshot whose date is in the future; what follows from that comes after it.
+pub(super) fn dated_ahead(snapshot: &Snapshot) -> String {
+    let (id, name, at) = (snapshot.id.short(), &snapshot.manifest.name, snapshot.created_at());
+    format!("snapshot {id} of {name} is dated in the future ({at}), by this machine's clock")
 }
 
 /// The newest of some snapshots, which are in the order of their dates. One that is dated in the future, by a clock that
 /// was wrong, must not hide those that were made since; where all are, it may be this clock that is wrong.
-fn newest<'c>(mut newest_first: impl Iterator<Item = &'c Snapshot>, now: Timestamp) -> Option<&'c Snapshot> {
+pub(super) fn newest<'c>(
+    mut newest_first: impl Iterator<Item = &'c Snapshot>,
+    now: Timestamp,
+) -> Option<&'c Snapshot> {
     let first = newest_first.next()?;
     if !is_ahead(first.created_at(), now) {
         return Some(first);

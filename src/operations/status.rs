@@ -81,12 +81,7 @@ pub fn status(vault: &Vault, now: Timestamp, monitor: &dyn Monitor) -> Result<Va
         of_database.entry(snapshot.manifest.database).or_default().push(snapshot);
     }
     for ahead in catalog.snapshots.iter().filter(|snapshot| is_ahead(snapshot.created_at(), now)) {
-        monitor.warn(&format!(
-            "snapshot {} of {} is dated in the future ({}), by this machine's clock: it does not count as kept",
-            ahead.id.short(),
-            ahead.manifest.name,
-            ahead.created_at()
-        ));
+        monitor.warn(&format!("{}: it does not count as kept", list::dated_ahead(ahead)));
     }
     let mut databases: Vec<DatabaseStatus> =
         of_database.values().filter_map(|snapshots| of_snapshots(snapshots, &history, now)).collect();
@@ -109,14 +104,12 @@ pub fn bytes(vault: &Vault) -> Result<u64> {
 
 /// `snapshots` are those of one database, oldest first.
 fn of_snapshots(snapshots: &[&Snapshot], history: &History, now: Timestamp) -> Option<DatabaseStatus> {
-    let keeps = |snapshot: &&&Snapshot| snapshot.is_image() && !is_ahead(snapshot.created_at(), now);
-    let kept = snapshots.iter().rev().find(keeps);
-    let is_image = |snapshot: &&&Snapshot| snapshot.is_image();
-    let newest = kept.or_else(|| snapshots.iter().rev().find(is_image)).or(snapshots.last())?;
-    let first = snapshots.first()?;
+    let images = || snapshots.iter().copied().filter(|snapshot| snapshot.is_image()).rev();
+    let (first, newest) = (snapshots.first()?, list::newest(images(), now).or(snapshots.last().copied())?);
+    let keeps = newest.is_image() && !is_ahead(newest.created_at(), now);
     let details = &newest.manifest.details;
     let tests = || {
-        snapshots.iter().filter(is_image).filter_map(|snapshot| {
+        images().filter_map(|snapshot| {
             let answer = history.tested.get(&snapshot.id)?;
             let at = Timestamp::from_microsecond(answer.at_us).ok()?;
             Some(SnapshotTest { snapshot_id: snapshot.id, at, is_whole: answer.is_whole })
@@ -131,7 +124,7 @@ fn of_snapshots(snapshots: &[&Snapshot], history: &History, now: Timestamp) -> O
         snapshots: snapshots.len() as u64,
         newest: newest.id,
         newest_at: newest.created_at(),
-        kept_at: kept.map(|kept| kept.created_at()),
+        kept_at: keeps.then(|| newest.created_at()),
         size: newest.manifest.content.len(),
         stored_bytes: snapshots.iter().map(|snapshot| stored(&snapshot)).sum(),
         stored_bytes_per_day: per_day(

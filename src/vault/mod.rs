@@ -328,7 +328,10 @@ impl Vault {
     /// # Errors
     /// The store cannot be listed.
     pub fn history(&self) -> Result<History, VaultError> {
-        History::read(&self.core, self.state.as_deref())
+        let read = || History::read(&self.core, self.state.as_deref());
+        let history = read()?;
+        // Of entries that are appended while it is listed, a later one may show and an earlier one not.
+        if history.breaks.is_empty() { Ok(history) } else { read() }
     }
 
     /// Appends to the log.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{DoctorRequest, Findings, Severity};
 use crate::format::keyslot::SlotKind;
-use crate::ids::{DatabaseId, HostId, SnapshotId};
+use crate::ids::{DatabaseId, HostId};
 use crate::operations::list;
 use crate::vault::log::History;
 use crate::vault::{Catalog, Snapshot, Vault, VaultError};
@@ -32,7 +32,7 @@ pub(super) struct Known {
 pub(super) fn look(vault: &Vault, request: &DoctorRequest, now: Timestamp, findings: &mut Findings) -> Known {
     let place = vault.place();
     let looked = (|| {
-        let history = list::settled_history(vault)?;
+        let history = vault.history()?;
         let catalog = vault.catalog(&history)?;
         look_at_history(&place, &history, &catalog, findings);
         look_at_keys(vault, findings)?;
@@ -60,14 +60,8 @@ pub(super) fn look(vault: &Vault, request: &DoctorRequest, now: Timestamp, findi
 
 /// Whether the vault was put back, or has lost something that the log knows of.
 fn look_at_history(place: &str, history: &History, catalog: &Catalog, findings: &mut Findings) {
-    let gone = |id: &SnapshotId| {
-        format!(
-            "snapshot {} was published and not forgotten, and its manifest is gone or not readable",
-            id.short()
-        )
-    };
-    let said = history.alarms.iter().cloned();
-    for message in said.chain(list::gaps(history)).chain(catalog.vanished.iter().map(gone)) {
+    let vanished = catalog.vanished.iter().map(|id| list::vanished(*id));
+    for message in history.alarms.iter().cloned().chain(list::gaps(history)).chain(vanished) {
         let advice = "`pagevault check` says what can be trusted, `pagevault repair` what can be done";
         findings.add("history", Severity::Danger, place, message, advice);
     }

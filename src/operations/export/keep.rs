@@ -57,7 +57,7 @@ impl<'v> Keeper<'v> {
         host: &Host,
         monitor: &'v dyn Monitor,
     ) -> Result<Self> {
-        let history = super::super::list::settled_history(vault)?;
+        let history = vault.history()?;
         let catalog = vault.catalog(&history)?;
         vault.avoid(&history.condemned);
         vault.load_index()?;

@@ -12,7 +12,7 @@ use super::SnapshotRequest;
 use crate::crypto::CryptoError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DatabaseId, HostId, SnapshotId};
-use crate::operations::retention::is_ahead;
+use crate::operations::list::newest as newest_snapshot;
 use crate::vault::{Catalog, Snapshot, VaultError};
 
 /// Which names are taken, and by which database; and what this run has met and not published yet.
@@ -77,11 +77,8 @@ impl Identity {
         }
         // An export belongs to its database, and is nothing that an image could be compared with. One that is dated in the
         // future, by a clock that was wrong, would stay the newest for as long as that, and further away each time.
-        let parent = newest.filter(|snapshot| snapshot.is_image()).map(|newest| {
-            let images = catalog.snapshots.iter().rev().filter(|snapshot| snapshot.is_image());
-            let mut own = images.filter(|snapshot| snapshot.manifest.database == database);
-            own.find(|snapshot| !is_ahead(snapshot.created_at(), now)).unwrap_or(newest)
-        });
+        let is_own = |own: &&Snapshot| own.manifest.database == database && own.is_image();
+        let parent = newest_snapshot(catalog.snapshots.iter().rev().filter(is_own), now);
         names.new.insert(canonical.to_path_buf(), (database, name.clone()));
         Ok(Self { database, name, parent: parent.map(|snapshot| snapshot.id) })
     }

@@ -154,7 +154,7 @@ pub fn snapshot(
         return Err(Error::new(ErrorKind::Usage, "the path of a database is empty")
             .with_hint("an unset variable in a script looks like this; nothing was stored"));
     }
-    let history = super::list::settled_history(vault)?;
+    let history = vault.history()?;
     super::list::warn_of_history(&history, monitor);
     let catalog = vault.catalog(&history)?;
     super::list::warn_of_vanished(&catalog, monitor);
