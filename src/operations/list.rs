@@ -197,7 +197,7 @@ pub(super) fn warn_of_history(history: &History, monitor: &dyn Monitor) {
         monitor.warn(text);
     }
     if let Some(text) = gaps(history) {
-        monitor.warn(&text);
+        monitor.warn(&format!("{text}; `pagevault check` says all, `pagevault repair` what can be done"));
     }
     // Whoever works with a copy that is behind need not be told each time.
     for text in history.behind.iter().filter(|_| history.is_new_place) {
@@ -212,9 +212,7 @@ pub(super) fn gaps(history: &History) -> Option<String> {
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
-    Some(format!(
-        "the vault's log is not whole: {first}{more}; `pagevault check` says all, `pagevault repair` what to do"
-    ))
+    Some(format!("the vault's log is not whole: {first}{more}"))
 }
 
 /// Says which snapshots are gone that were not forgotten.
